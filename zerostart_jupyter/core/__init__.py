@@ -1,0 +1,1 @@
+"""What all three engines stand on: standard library only, no Jupyter, no torch."""

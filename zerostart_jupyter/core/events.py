@@ -1,0 +1,276 @@
+"""The one progress model of all three engines: events, the hub that spreads them, operations.
+
+An engine opens an `operation()`, reports items inside it, and knows nothing of who listens.
+Listeners receive batches: each item's newest event, at most ten batches a second while work is
+under way, and at once when an operation begins or ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zerostart_jupyter.core.errors import Cancelled
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.1  # seconds between two batches to a listener
+KEEP_FINISHED = 20  # operations a late joiner still sees after their end
+
+
+class State(StrEnum):
+    """Where an item or an operation stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """True once nothing more will happen."""
+        return self in (State.DONE, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step of one item; `item == ""` speaks of the operation as a whole.
+
+    `done` and `total` are in `unit` ("bytes", "tensors", "steps"); `total` is None while it is
+    unknown. `time` is seconds since the epoch.
+    """
+
+    operation: str
+    kind: str
+    title: str
+    item: str
+    state: State
+    done: float
+    total: float | None
+    unit: str
+    time: float
+    error: str | None = None
+
+
+Listener = Callable[[Sequence[Event]], None]
+
+
+class Hub:
+    """Keeps the last event of each item and spreads changes to listeners.
+
+    A late joiner receives everything that is known. A listener that raises is dropped and
+    logged; the work goes on.
+    """
+
+    def __init__(self, interval: float = INTERVAL) -> None:
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._deliver = threading.Lock()  # one batch at a time, so that listeners see order
+        self._last: dict[str, dict[str, Event]] = {}
+        self._pending: dict[tuple[str, str], Event] = {}
+        self._listeners: list[Listener] = []
+        self._operations: dict[str, Operation] = {}
+        self._pump: threading.Thread | None = None
+
+    def emit(self, event: Event) -> None:
+        """Take note of an event; listeners hear of it within the interval, of an end at once."""
+        now = event.item == "" and event.state is not State.RUNNING
+        with self._lock:
+            self._last.setdefault(event.operation, {})[event.item] = event
+            self._pending[event.operation, event.item] = event
+            if not now and self._listeners and self._pump is None:
+                self._pump = threading.Thread(target=self._run, name="zerostart-hub", daemon=True)
+                self._pump.start()
+        if now:
+            self.flush()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener, tell it what is known, and return the function that removes it."""
+        with self._deliver:
+            with self._lock:
+                self._listeners.append(listener)
+                known = [event for items in self._last.values() for event in items.values()]
+            if known:
+                self._tell(listener, known)
+        return lambda: self._drop(listener)
+
+    def known(self) -> list[Event]:
+        """The last event of every item of every operation that is remembered."""
+        with self._lock:
+            return [event for items in self._last.values() for event in items.values()]
+
+    def flush(self) -> None:
+        """Deliver what is pending now."""
+        with self._deliver:
+            with self._lock:
+                batch = list(self._pending.values())
+                self._pending.clear()
+                listeners = list(self._listeners)
+                self._forget_old()
+            if batch:
+                for listener in listeners:
+                    self._tell(listener, batch)
+
+    def cancel(self, operation: str) -> bool:
+        """Ask a running operation to stop; False if there is none of that id."""
+        with self._lock:
+            found = self._operations.get(operation)
+        if found is None:
+            return False
+        found.cancel()
+        return True
+
+    def _tell(self, listener: Listener, batch: Sequence[Event]) -> None:
+        try:
+            listener(batch)
+        except Exception:
+            log.exception("a progress listener failed and was dropped")
+            self._drop(listener)
+
+    def _drop(self, listener: Listener) -> None:
+        with self._lock, contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
+
+    def _forget_old(self) -> None:
+        finished = [
+            key for key, items in self._last.items() if "" in items and items[""].state.final
+        ]
+        for key in finished[:-KEEP_FINISHED]:
+            del self._last[key]
+
+    def _run(self) -> None:
+        # Lives only while there is something to say, so that an idle kernel has no extra thread.
+        while True:
+            time.sleep(self._interval)
+            with self._lock:
+                if not self._pending:
+                    self._pump = None
+                    return
+            self.flush()
+
+    def _enter(self, operation: Operation) -> None:
+        with self._lock:
+            self._operations[operation.id] = operation
+
+    def _leave(self, operation: Operation) -> None:
+        with self._lock:
+            self._operations.pop(operation.id, None)
+
+    def _after_fork(self) -> None:
+        # The child has no pump thread and may have inherited a held lock.
+        self._lock = threading.Lock()
+        self._deliver = threading.Lock()
+        self._pump = None
+        self._listeners.clear()
+
+
+class Operation:
+    """A piece of work the user can see and cancel; made by `operation()`.
+
+    Safe to use from any thread.
+    """
+
+    def __init__(self, kind: str, title: str, unit: str, hub: Hub) -> None:
+        self.id = f"{kind}-{uuid.uuid4().hex[:8]}"
+        self.kind = kind
+        self.title = title
+        self.unit = unit
+        self._hub = hub
+        self._stop = threading.Event()
+        self._on_cancel: list[Callable[[], None]] = []
+
+    def update(
+        self,
+        item: str,
+        done: float = 0,
+        total: float | None = None,
+        *,
+        state: State = State.RUNNING,
+        unit: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Say how far an item is (`""` is the whole operation)."""
+        self._hub.emit(
+            Event(
+                self.id,
+                self.kind,
+                self.title,
+                item,
+                state,
+                done,
+                total,
+                unit or self.unit,
+                time.time(),
+                error,
+            )
+        )
+
+    def cancel(self) -> None:
+        """Ask the work to stop; it notices at its next `check()`."""
+        self._stop.set()
+        for callback in list(self._on_cancel):
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call this when the user cancels: wakes a wait, closes a connection."""
+        self._on_cancel.append(callback)
+        if self._stop.is_set():
+            callback()
+
+    @property
+    def cancelled(self) -> bool:
+        """True once somebody asked the work to stop."""
+        return self._stop.is_set()
+
+    def check(self) -> None:
+        """Raise Cancelled if somebody asked the work to stop."""
+        if self._stop.is_set():
+            raise Cancelled(
+                f"{self.kind} of {self.title} was cancelled.",
+                remedy="Run it again: what already arrived is kept.",
+            )
+
+
+_HUB = Hub()
+os.register_at_fork(after_in_child=_HUB._after_fork)
+
+
+def hub() -> Hub:
+    """The hub of this process."""
+    return _HUB
+
+
+@contextlib.contextmanager
+def operation(
+    kind: str, title: str, *, unit: str = "bytes", hub: Hub | None = None
+) -> Iterator[Operation]:
+    """Open an operation: said to have begun, and to be done, failed or cancelled, in one place."""
+    where = hub or _HUB
+    work = Operation(kind, title, unit, where)
+    where._enter(work)
+    work.update("", state=State.WAITING)
+    try:
+        yield work
+    except (Cancelled, KeyboardInterrupt):
+        _close(work, where, State.CANCELLED, "cancelled")
+        raise
+    except BaseException as error:
+        _close(work, where, State.FAILED, str(error) or type(error).__name__)
+        raise
+    else:
+        _close(work, where, State.DONE, None)
+
+
+def _close(work: Operation, where: Hub, state: State, error: str | None) -> None:
+    last = where._last.get(work.id, {}).get("")
+    done, total = (last.done, last.total) if last else (0.0, None)
+    where._leave(work)
+    work.update("", done, total, state=state, error=error)

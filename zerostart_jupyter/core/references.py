@@ -1,0 +1,123 @@
+"""Live bytes that exist elsewhere: `load` writes down where a tensor came from, `snapshot` reads
+it to leave those bytes out of an image and to bring them back.
+
+An entry counts only while its owner lives and its version is the one that was noted: a tensor
+written to in place is no longer the file's content.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What tells a file's content from another's without reading it. `mtime` in nanoseconds."""
+
+    device: int
+    inode: int
+    size: int
+    mtime: int
+
+    @classmethod
+    def of(cls, path: Path | str | int) -> FileIdentity:
+        """The identity of a path or an open descriptor; raises OSError like os.stat."""
+        status = os.stat(path)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`length` bytes at `offset` of a file; `digest` is their sha256 in hex where it is known."""
+
+    path: Path
+    offset: int
+    length: int
+    identity: FileIdentity
+    digest: str | None = None
+
+    def intact(self) -> bool:
+        """True while the file is the one the bytes were read from."""
+        try:
+            return FileIdentity.of(self.path) == self.identity
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A living owner of bytes that a reference describes; `address` is where they lie now."""
+
+    name: str
+    owner: object
+    address: int
+    device: str
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    name: str
+    owner: weakref.ref[object]
+    address: Callable[[], int]
+    device: str
+    reference: Reference
+    version: Callable[[], int]
+    noted: int
+
+
+class References:
+    """The register of one process. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._notes: dict[int, _Note] = {}
+
+    def add(
+        self,
+        name: str,
+        owner: object,
+        reference: Reference,
+        *,
+        address: Callable[[], int],
+        version: Callable[[], int],
+        device: str = "cpu",
+    ) -> None:
+        """Note that `owner` holds the bytes of `reference`, as of its present version.
+
+        `address` and `version` must not keep the owner alive.
+        """
+        key = id(owner)
+        known = weakref.ref(owner, lambda _: self._drop(key))
+        with self._lock:
+            self._notes[key] = _Note(name, known, address, device, reference, version, version())
+
+    def live(self) -> Iterator[Live]:
+        """Those whose owner lives, whose version is unchanged and whose file is intact."""
+        with self._lock:
+            notes = list(self._notes.values())
+        for note in notes:
+            owner = note.owner()
+            if owner is None or note.version() != note.noted or not note.reference.intact():
+                continue
+            yield Live(note.name, owner, note.address(), note.device, note.reference)
+
+    def __len__(self) -> int:
+        return len(self._notes)
+
+    def _drop(self, key: int) -> None:
+        with self._lock:
+            self._notes.pop(key, None)
+
+
+_REFERENCES = References()
+
+
+def references() -> References:
+    """The register of this process."""
+    return _REFERENCES
