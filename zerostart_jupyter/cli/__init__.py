@@ -1,0 +1,1 @@
+"""The `zerostart` command: one module a command, imported only when it runs."""
