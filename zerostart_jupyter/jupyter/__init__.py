@@ -1,0 +1,1 @@
+"""The Jupyter face: magics, display, status files, the provisioner, the server extension."""

@@ -1,0 +1,67 @@
+"""What each action of `%zs_snapshot` does and shows."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zerostart_jupyter import snapshot as engine
+from zerostart_jupyter.core.wording import size
+from zerostart_jupyter.jupyter import where
+
+if TYPE_CHECKING:
+    from zerostart_jupyter.core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Text:
+    """Something whose repr is a text of several lines."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def run(action: str, names: Sequence[str], args: argparse.Namespace, settings: Settings) -> Any:
+    """Carry out one action; what comes back is shown as the cell's result."""
+    if action == "save":
+        return engine.snapshot(
+            names[0], tier=args.tier, notebook=where.notebook(), settings=settings
+        )
+    if action == "list":
+        return Text(table(engine.snapshots(settings=settings)))
+    if action == "doctor":
+        from zerostart_jupyter.doctor import doctor
+        from zerostart_jupyter.doctor import table as as_table
+
+        return Text(as_table(doctor()))
+    return getattr(engine, action)(*names, settings=settings)
+
+
+def table(found: Sequence[Any]) -> str:
+    """Snapshots as lines: name, when, size, GPU bytes, tier, notebook."""
+    if not found:
+        return "No snapshots yet. Save one with: %zs_snapshot save NAME"
+    import datetime
+
+    rows = [("name", "created", "size", "gpu", "tier", "notebook")]
+    for each in found:
+        created = datetime.datetime.fromtimestamp(each.created).strftime("%Y-%m-%d %H:%M")
+        rows.append(
+            (
+                each.name,
+                created,
+                size(each.bytes),
+                size(each.gpu_bytes) if each.gpu_bytes else "-",
+                each.tier,
+                str(each.notebook or "-"),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

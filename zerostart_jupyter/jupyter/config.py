@@ -1,0 +1,36 @@
+"""`%config Zerostart.…`: the settings as traits, made from the one table in `core.settings`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from typing import Any
+
+from traitlets import Any as AnyTrait
+from traitlets.config import Configurable
+
+from zerostart_jupyter.core.settings import Settings
+
+
+def _traits() -> dict[str, Any]:
+    traits: dict[str, Any] = {}
+    for each in fields(Settings):
+        doc = f"{each.metadata['doc']} Environment: {each.metadata['env']}."
+        traits[each.name] = AnyTrait(None, allow_none=True, help=doc).tag(config=True)
+    return traits
+
+
+_Base = type("_Base", (Configurable,), _traits())
+
+
+class Zerostart(_Base):  # type: ignore[misc, valid-type]
+    """Settings of this kernel; None means the environment's or the default."""
+
+    def settings(self) -> Settings:
+        """Settings with what was configured here on top; raises SettingsError for bad values."""
+        environ = {}
+        for each in fields(Settings):
+            value = getattr(self, each.name)
+            if value is not None:
+                environ[each.metadata["env"]] = str(value)
+        return Settings.read({**os.environ, **environ})

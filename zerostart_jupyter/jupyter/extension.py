@@ -1,0 +1,56 @@
+"""What `%load_ext zerostart` hooks into a shell, and takes away again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zerostart_jupyter.jupyter.completion import Completion
+from zerostart_jupyter.jupyter.config import Zerostart
+from zerostart_jupyter.jupyter.display import CellDisplay
+from zerostart_jupyter.jupyter.magics import ZerostartMagics
+from zerostart_jupyter.jupyter.status import KernelStatus
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+_LOADED = "_zerostart"
+
+
+@dataclass
+class _Loaded:
+    config: Zerostart
+    display: CellDisplay
+    status: KernelStatus
+    completion: Completion
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register magics, completion, progress display, status file and `%config Zerostart`."""
+    if getattr(shell, _LOADED, None) is not None:
+        return
+    config = Zerostart(parent=shell)
+    shell.configurables.append(config)
+    magics = ZerostartMagics(shell, config)
+    shell.register_magics(magics)
+    loaded = _Loaded(config, CellDisplay(), KernelStatus(), Completion(shell))
+    loaded.display.open()
+    loaded.status.open()
+    loaded.completion.open()
+    setattr(shell, _LOADED, loaded)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Undo `load`: nothing of ours stays behind in the shell."""
+    loaded: _Loaded | None = getattr(shell, _LOADED, None)
+    if loaded is None:
+        return
+    loaded.completion.close()
+    loaded.status.close()
+    loaded.display.close()
+    shell.configurables.remove(loaded.config)
+    table: dict[str, dict[str, Any]] = shell.magics_manager.magics
+    for kind in ("line", "cell"):
+        for name in ("zs_install", "zs_load", "zs_snapshot"):
+            table[kind].pop(name, None)
+    setattr(shell, _LOADED, None)

@@ -1,0 +1,169 @@
+"""`%zs_install`, `%zs_load`, `%zs_snapshot`: each a few lines over an engine's call."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+
+from zerostart_jupyter.jupyter import where
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from zerostart_jupyter.core.settings import Settings
+    from zerostart_jupyter.jupyter.config import Zerostart
+
+# what each action of %zs_snapshot takes, for usage errors and completion
+ACTIONS = {
+    "save": "NAME",
+    "list": "",
+    "show": "NAME",
+    "restore": "NAME",
+    "clone": "NAME",
+    "rename": "NAME NEW",
+    "delete": "NAME",
+    "publish": "NAME",
+    "doctor": "",
+}
+NAMING = ("show", "restore", "clone", "rename", "delete", "publish")  # take an existing name
+
+
+@magics_class
+class ZerostartMagics(Magics):
+    """The magics of one shell."""
+
+    def __init__(self, shell: InteractiveShell, config: Zerostart) -> None:
+        super().__init__(shell)
+        self._config = config
+
+    def _settings(self) -> Settings:
+        return self._config.settings()
+
+    @magic_arguments()
+    @argument("requirements", nargs="*", help="what to install, as pip writes it: torch 'numpy>=2'")
+    @argument("-r", "--requirement", action="append", default=[], help="a requirements file")
+    @argument("--wait", action="store_true", help="return only when everything is installed")
+    @argument("--dry-run", action="store_true", help="say what would be fetched, fetch nothing")
+    @argument("--into-kernel", action="store_true", help="into the kernel's own environment")
+    @argument("--index-url", help="the index to ask instead of the configured one")
+    @argument("--extra-index-url", action="append", default=[], help="one more index to ask")
+    @argument("--offline", action="store_true", help="use only what is already here")
+    @line_cell_magic
+    def zs_install(self, line: str, cell: str | None = None) -> Any:
+        """Stream packages into this kernel; imports wait for their own package only.
+
+        Returns as soon as the plan is known. With no arguments: the notebook's PEP 723 cell, else
+        pyproject.toml, else requirements.txt, found upwards. As a cell magic the body holds one
+        requirement a line, or a PEP 723 block.
+
+        Example: `%zs_install torch "transformers>=5"`
+        """
+        args = _parse(self.zs_install, line)
+        from zerostart_jupyter import install as engine
+
+        request = engine.gather(
+            args.requirements,
+            files=[Path(name).expanduser() for name in args.requirement],
+            text=cell,
+            notebook=where.notebook(),
+            index=engine.IndexOptions(
+                index_url=args.index_url,
+                extra_index_urls=tuple(args.extra_index_url),
+                offline=args.offline,
+            ),
+        )
+        settings = self._settings()
+        if args.dry_run:
+            return engine.plan(request, settings=settings)
+        return engine.install(request=request, wait=args.wait, settings=settings)
+
+    @magic_arguments()
+    @argument("source", help="a .safetensors file, an index, a directory, a hub id or a URL")
+    @argument("--into", metavar="NAME", help="a new name for the tensors, or a module to fill")
+    @argument("--device", default="auto", help="cuda:0, cpu or auto")
+    @argument("--dtype", help="convert on the way: bf16, fp16, fp32")
+    @argument(
+        "--background", action="store_true", help="return at once; tensors wait when asked for"
+    )
+    @argument("--reader", default="auto", help="auto, cufile, direct or mmap")
+    @line_magic
+    def zs_load(self, line: str) -> Any:
+        """Load a checkpoint's tensors as fast as the disk gives them.
+
+        `--into NAME`: NAME not defined becomes a mapping of tensors; a torch module named NAME is
+        filled with its weights. `handle["layer.weight"]` is there before the rest has arrived.
+
+        Example: `%zs_load model.safetensors --into weights`
+        """
+        args = _parse(self.zs_load, line)
+        from zerostart_jupyter import load as engine
+
+        options = {
+            "device": args.device,
+            "dtype": args.dtype,
+            "reader": args.reader,
+            "settings": self._settings(),
+        }
+        source = _expand(args.source, self.shell.user_ns)
+        target = self.shell.user_ns.get(args.into) if args.into else None
+        if target is not None and hasattr(target, "load_state_dict"):
+            return engine.load_into(target, source, **options)
+        weights = engine.load(source, background=args.background, **options)
+        if not args.background:
+            weights.wait()
+        if args.into:
+            self.shell.user_ns[args.into] = weights
+        return weights
+
+    @magic_arguments()
+    @argument(
+        "action", help=", ".join(f"{name} {takes}".strip() for name, takes in ACTIONS.items())
+    )
+    @argument("names", nargs="*", help="the snapshot's name")
+    @argument("--tier", default="auto", help="auto, process or portable")
+    @argument("--park", action="store_true", help="leave the GPU's memory free after saving")
+    @line_magic
+    def zs_snapshot(self, line: str) -> Any:
+        """Save this kernel, bring it back, run it twice.
+
+        `save NAME` leaves the kernel running; `restore NAME` puts the saved one in its place;
+        `clone NAME` starts it beside this one; `publish NAME` makes it a kernel to choose.
+
+        Example: `%zs_snapshot save ready`
+        """
+        args = _parse(self.zs_snapshot, line)
+        takes = ACTIONS.get(args.action)
+        if takes is None or len(args.names) != len(takes.split()):
+            known = " | ".join(f"{name} {takes}".strip() for name, takes in ACTIONS.items())
+            raise UsageError(f"%zs_snapshot {line.strip()}: expected one of {known}")
+        from zerostart_jupyter.jupyter import actions
+
+        return actions.run(args.action, args.names, args, self._settings())
+
+
+def _parse(magic: Any, line: str) -> argparse.Namespace:
+    """The magic's arguments; quotes survive IPython's parsing and are taken off here."""
+    args = parse_argstring(magic, line)
+    for name, value in vars(args).items():
+        if isinstance(value, str):
+            setattr(args, name, _unquote(value))
+        elif isinstance(value, list):
+            setattr(args, name, [_unquote(each) for each in value])
+    return args
+
+
+def _unquote(word: str) -> str:
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
+def _expand(source: str, names: dict[str, Any]) -> str:
+    """A path with `~`; a bare Python name that holds a path stands for it."""
+    held = names.get(source) if source.isidentifier() else None
+    if isinstance(held, str | Path):
+        return str(held)
+    return str(Path(source).expanduser()) if source.startswith("~") else source

@@ -1,0 +1,34 @@
+"""The kernel's own status file, at the place its connection file names."""
+
+from __future__ import annotations
+
+from zerostart_jupyter.core.status import StatusFile
+from zerostart_jupyter.jupyter.where import connection_file, status_directory
+
+
+class KernelStatus:
+    """Keeps the `kernel` status file while the extension is loaded.
+
+    `reopen` follows the kernel to another connection file, as after a restore.
+    """
+
+    def __init__(self) -> None:
+        self._file: StatusFile | None = None
+
+    def open(self) -> None:
+        """Begin to write; does nothing in a terminal, which has no panel."""
+        connection = connection_file()
+        if connection is not None:
+            about = {"kernel": connection.stem, "connection_file": str(connection)}
+            self._file = StatusFile(status_directory(connection), "kernel", about)
+
+    def close(self) -> None:
+        """Stop, and remove the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def reopen(self) -> None:
+        """Move to where the present connection file says."""
+        self.close()
+        self.open()
