@@ -1,0 +1,86 @@
+"""The extension in a real kernel: progress in the cell, the status file, cancel, errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.jupyter.conftest import Kernel
+
+WORK = """
+import threading, time
+from zerostart_jupyter.core.events import operation
+def work(rounds, pause=0.05):
+    with operation("install", "something") as op:
+        for done in range(rounds):
+            op.check()
+            op.update("a wheel", done, rounds)
+            op.update("", done, rounds)
+            time.sleep(pause)
+"""
+
+
+def status(private: Path) -> dict[str, Any]:
+    (found,) = (private / "jupyter_runtime_dir" / "zerostart").glob("*/kernel.json")
+    return dict(json.loads(found.read_text()))
+
+
+def test_one_display_per_operation(kernel: Kernel) -> None:
+    kernel.run(WORK)
+    found = kernel.run("work(20)")
+    first = [each for each in found if each["type"] == "display_data"]
+    later = [each for each in found if each["type"] == "update_display_data"]
+    assert len(first) == 1
+    assert 1 <= len(later) <= 30  # at most ten a second
+    last: Any = later[-1]["data"]
+    assert last["text/plain"].startswith("✓ Installed something")
+    assert "<progress" not in last["text/html"]
+
+
+def test_the_status_file_says_what_runs(kernel: Kernel, private: Path) -> None:
+    kernel.run(WORK + "work(3)")
+    body = status(private)
+    assert body["schema"] == 1
+    (view,) = body["operations"]
+    assert view["title"] == "something"
+    assert view["state"] == "done"
+    kernel.run("%unload_ext zerostart")
+    assert not list((private / "jupyter_runtime_dir").glob("zerostart/*"))
+
+
+def test_a_file_cancels_what_runs(kernel: Kernel, private: Path) -> None:
+    kernel.run(WORK)
+    code = """
+import glob, os, json
+path = glob.glob(os.environ["JUPYTER_RUNTIME_DIR"] + "/zerostart/*/kernel.json")[0]
+def ask():
+    while True:
+        running = [o["id"] for o in json.load(open(path))["operations"] if o["state"] == "running"]
+        if running:
+            open(os.path.dirname(path) + "/cancel-" + running[0], "w").close()
+            return
+        time.sleep(0.02)
+threading.Thread(target=ask).start()
+work(2000)
+"""
+    _, reply = kernel.attempt(code)
+    assert reply["status"] == "error"
+    assert reply["ename"] == "Cancelled"
+    assert len(reply["traceback"]) == 1  # type: ignore[arg-type]
+
+
+def test_an_error_is_one_line_and_fails_the_cell(kernel: Kernel) -> None:
+    found, reply = kernel.attempt("%zs_snapshot restore no-such-snapshot")
+    assert reply["status"] == "error"
+    (error,) = [each for each in found if each["type"] == "error"]
+    assert len(error["traceback"]) == 1  # type: ignore[arg-type]
+    assert "no-such-snapshot" in str(error["traceback"])
+
+
+def test_a_semicolon_silences(kernel: Kernel) -> None:
+    loud = kernel.run("%zs_snapshot list")
+    quiet = kernel.run("%zs_snapshot list;")
+    assert [each for each in loud if each["type"] == "execute_result"]
+    assert not [each for each in quiet if each["type"] == "execute_result"]
