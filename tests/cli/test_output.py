@@ -27,10 +27,10 @@ def test_json_or_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_terminal_sees_progress_and_is_left_clean() -> None:
     hub, terminal = Hub(), Terminal()
-    with output.progress(args(False), stream=terminal, source=hub):
-        with operation("load", "model", hub=hub) as work:
-            work.update("", 50, 100)
-            hub.flush()
+    shown = output.progress(args(False), stream=terminal, source=hub)
+    with shown, operation("load", "model", hub=hub) as work:
+        work.update("", 50, 100)
+        hub.flush()
     assert "Loading model" in terminal.getvalue()
     assert " 50%" in terminal.getvalue()
     assert terminal.getvalue().endswith(output.CLEAR)
