@@ -128,9 +128,11 @@ def _step(view: OperationView | None, event: Event) -> OperationView:
         )
     updated = max(view.updated, event.time)
     if event.item == "":
+        # Items are proof of work: an operation that has some is no longer waiting.
+        begun = event.state is State.WAITING and view.items
         return replace(
             view,
-            state=event.state,
+            state=State.RUNNING if begun else event.state,
             updated=updated,
             done=event.done,
             total=event.total,

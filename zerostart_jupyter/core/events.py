@@ -1,8 +1,8 @@
 """The one progress model of all three engines: events, the hub that spreads them, operations.
 
 An engine opens an `operation()`, reports items inside it, and knows nothing of who listens.
-Listeners receive batches: each item's newest event, at most ten batches a second while work is
-under way, and at once when an operation begins or ends.
+Listeners receive batches: each operation's first event and each item's newest, at most ten batches
+a second while work is under way, and at once when an operation begins or ends.
 """
 
 from __future__ import annotations
@@ -64,28 +64,43 @@ Listener = Callable[[Sequence[Event]], None]
 
 
 class Hub:
-    """Keeps the last event of each item and spreads changes to listeners.
+    """Keeps the first event of each operation and the last of each item, and spreads changes.
 
     A late joiner receives everything that is known. A listener that raises is dropped and
-    logged; the work goes on.
+    logged; the work goes on. A listener may emit, subscribe and cancel. Safe to use from any
+    thread, from signal handlers and finalizers, and in forked children, which begin empty.
     """
 
     def __init__(self, interval: float = INTERVAL) -> None:
         self._interval = interval
-        self._lock = threading.Lock()
-        self._deliver = threading.Lock()  # one batch at a time, so that listeners see order
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._deliver = threading.RLock()  # one batch at a time, so that listeners see order
+        self._delivering: int | None = None  # the thread that is telling listeners
+        self._first: dict[str, Event] = {}
         self._last: dict[str, dict[str, Event]] = {}
-        self._pending: dict[tuple[str, str], Event] = {}
+        self._pending: dict[tuple[str, str | None], Event] = {}  # (operation, None): its first
         self._listeners: list[Listener] = []
         self._operations: dict[str, Operation] = {}
         self._pump: threading.Thread | None = None
 
     def emit(self, event: Event) -> None:
-        """Take note of an event; listeners hear of it within the interval, of an end at once."""
+        """Take note of an event; listeners hear of it within the interval, of an end at once.
+
+        What arrives after the end of its operation is dropped: a worker thread may be late.
+        """
         now = event.item == "" and event.state is not State.RUNNING
         with self._lock:
-            self._last.setdefault(event.operation, {})[event.item] = event
-            self._pending[event.operation, event.item] = event
+            items = self._last.setdefault(event.operation, {})
+            if "" in items and items[""].state.final:
+                return
+            first = self._first.setdefault(event.operation, event)
+            items[event.item] = event
+            self._pending[event.operation, None if first is event else event.item] = event
+            # A listener that emits would otherwise call itself: the pump delivers that instead.
+            now = now and self._delivering != threading.get_ident()
             if not now and self._listeners and self._pump is None:
                 self._pump = threading.Thread(target=self._run, name="zerostart-hub", daemon=True)
                 self._pump.start()
@@ -97,15 +112,20 @@ class Hub:
         with self._deliver:
             with self._lock:
                 self._listeners.append(listener)
-                known = [event for items in self._last.values() for event in items.values()]
+                known = self.known()
             if known:
                 self._tell(listener, known)
         return lambda: self._drop(listener)
 
     def known(self) -> list[Event]:
-        """The last event of every item of every operation that is remembered."""
+        """The first event of every operation that is remembered, and the last of its items."""
         with self._lock:
-            return [event for items in self._last.values() for event in items.values()]
+            found = []
+            for operation, items in list(self._last.items()):
+                first = self._first[operation]
+                found.append(first)
+                found += [event for event in list(items.values()) if event is not first]
+            return found
 
     def flush(self) -> None:
         """Deliver what is pending now."""
@@ -115,9 +135,13 @@ class Hub:
                 self._pending.clear()
                 listeners = list(self._listeners)
                 self._forget_old()
-            if batch:
-                for listener in listeners:
-                    self._tell(listener, batch)
+            outer, self._delivering = self._delivering, threading.get_ident()
+            try:
+                if batch:
+                    for listener in listeners:
+                        self._tell(listener, batch)
+            finally:
+                self._delivering = outer
 
     def cancel(self, operation: str) -> bool:
         """Ask a running operation to stop; False if there is none of that id."""
@@ -145,6 +169,7 @@ class Hub:
         ]
         for key in finished[:-KEEP_FINISHED]:
             del self._last[key]
+            del self._first[key]
 
     def _run(self) -> None:
         # Lives only while there is something to say, so that an idle kernel has no extra thread.
@@ -160,16 +185,13 @@ class Hub:
         with self._lock:
             self._operations[operation.id] = operation
 
-    def _leave(self, operation: Operation) -> None:
+    def _leave(self, operation: Operation, state: State, error: str | None) -> None:
         with self._lock:
             self._operations.pop(operation.id, None)
-
-    def _after_fork(self) -> None:
-        # The child has no pump thread and may have inherited a held lock.
-        self._lock = threading.Lock()
-        self._deliver = threading.Lock()
-        self._pump = None
-        self._listeners.clear()
+            last = self._last.get(operation.id, {}).get("")
+        done, total = (last.done, last.total) if last else (0.0, None)
+        operation.update("", done, total, state=state, error=error)
+        operation._ended = True
 
 
 class Operation:
@@ -184,7 +206,9 @@ class Operation:
         self.title = title
         self.unit = unit
         self._hub = hub
+        self._ended = False
         self._stop = threading.Event()
+        self._lock = threading.RLock()
         self._on_cancel: list[Callable[[], None]] = []
 
     def update(
@@ -197,7 +221,9 @@ class Operation:
         unit: str | None = None,
         error: str | None = None,
     ) -> None:
-        """Say how far an item is (`""` is the whole operation)."""
+        """Say how far an item is (`""` is the whole operation); nothing after its end."""
+        if self._ended:
+            return
         self._hub.emit(
             Event(
                 self.id,
@@ -214,16 +240,23 @@ class Operation:
         )
 
     def cancel(self) -> None:
-        """Ask the work to stop; it notices at its next `check()`."""
-        self._stop.set()
-        for callback in list(self._on_cancel):
-            callback()
+        """Ask the work to stop; it notices at its next `check()`. A second call does nothing."""
+        with self._lock:
+            self._stop.set()
+            callbacks, self._on_cancel = self._on_cancel, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                log.exception("what %s does on cancel failed", self.id)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call this when the user cancels: wakes a wait, closes a connection."""
-        self._on_cancel.append(callback)
-        if self._stop.is_set():
-            callback()
+        """Call this once when the user cancels: wakes a wait, closes a connection."""
+        with self._lock:
+            if not self._stop.is_set():
+                self._on_cancel.append(callback)
+                return
+        callback()
 
     @property
     def cancelled(self) -> bool:
@@ -240,7 +273,9 @@ class Operation:
 
 
 _HUB = Hub()
-os.register_at_fork(after_in_child=_HUB._after_fork)
+# The child has no pump thread, its locks may be held by threads it has not got, and the work under
+# way is its parent's.
+os.register_at_fork(after_in_child=_HUB._begin)
 
 
 def hub() -> Hub:
@@ -260,17 +295,10 @@ def operation(
     try:
         yield work
     except (Cancelled, KeyboardInterrupt):
-        _close(work, where, State.CANCELLED, "cancelled")
+        where._leave(work, State.CANCELLED, "cancelled")
         raise
     except BaseException as error:
-        _close(work, where, State.FAILED, str(error) or type(error).__name__)
+        where._leave(work, State.FAILED, str(error) or type(error).__name__)
         raise
     else:
-        _close(work, where, State.DONE, None)
-
-
-def _close(work: Operation, where: Hub, state: State, error: str | None) -> None:
-    last = where._last.get(work.id, {}).get("")
-    done, total = (last.done, last.total) if last else (0.0, None)
-    where._leave(work)
-    work.update("", done, total, state=state, error=error)
+        where._leave(work, State.DONE, None)

@@ -72,11 +72,14 @@ class _Note:
 
 
 class References:
-    """The register of one process. Safe to use from any thread."""
+    """The register of one process. Safe to use from any thread and finalizer, and after a fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
         self._notes: dict[int, _Note] = {}
+        self._renew_lock()
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def add(
         self,
@@ -116,6 +119,8 @@ class References:
 
 
 _REFERENCES = References()
+# Owners die in forked children too, and their callbacks must not wait for a thread left behind.
+os.register_at_fork(after_in_child=_REFERENCES._renew_lock)
 
 
 def references() -> References:

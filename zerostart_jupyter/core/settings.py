@@ -6,6 +6,7 @@ here: they are uv's and pip's own.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
@@ -37,19 +38,30 @@ def _flag(text: str) -> bool:
     raise ValueError("must be 1 or 0")
 
 
-def _seconds(text: str) -> float:
+def _number(text: str) -> float:
     number = float(text)
-    if not number > 0:
-        raise ValueError("must be above 0")
+    if not 0 < number < math.inf:
+        raise ValueError("must be above 0 and finite")
     return number
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser().absolute()  # a notebook may change its directory
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(str(error)) from error
 
 
-def _setting(env: str, doc: str, parse: Callable[[str], Any], default: Callable[[], Any]) -> Any:
-    return field(default_factory=default, metadata={"env": env, "doc": doc, "parse": parse})
+def _setting(
+    env: str,
+    doc: str,
+    parse: Callable[[str], Any],
+    default: Callable[[], Any],
+    shown: str | None = None,
+) -> Any:
+    """A field; `shown` is its default in words where that depends on the machine."""
+    metadata = {"env": env, "doc": doc, "parse": parse, "shown": shown}
+    return field(default_factory=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,7 @@ class Settings:
         "Where wheels, environments, models and snapshots are kept.",
         _path,
         lambda: Path("~/.cache/zerostart").expanduser(),
+        shown="~/.cache/zerostart",
     )
     parallel_downloads: int = _setting(
         "ZS_PARALLEL_DOWNLOADS",
@@ -73,6 +86,7 @@ class Settings:
         "Threads that inflate and write wheels.",
         _positive,
         lambda: min(_cores(), 8),
+        shown="min(cores, 8)",
     )
     chunk_mb: int = _setting(
         "ZS_CHUNK_MB", "Size of one byte segment of a download, in MiB.", _positive, lambda: 8
@@ -86,13 +100,13 @@ class Settings:
     http_timeout: float = _setting(
         "ZS_HTTP_TIMEOUT",
         "Seconds without a byte after which a connection is given up and retried.",
-        _seconds,
+        _number,
         lambda: 30.0,
     )
     lock_hours: float = _setting(
         "ZS_LOCK_HOURS",
         "Hours for which the answer to a request is reused before it is resolved again.",
-        _seconds,
+        _number,
         lambda: 24.0,
     )
     load_threads: int = _setting(
@@ -100,6 +114,7 @@ class Settings:
         "Threads that read a checkpoint.",
         _positive,
         lambda: max(4, min(_cores(), 16)),
+        shown="cores, 4 to 16",
     )
     criu: str = _setting(
         "ZS_CRIU",
@@ -108,19 +123,21 @@ class Settings:
         lambda: "",
     )
     criu_timeout: float = _setting(
-        "ZS_CRIU_TIMEOUT", "Seconds after which a CRIU run is killed.", _seconds, lambda: 120.0
+        "ZS_CRIU_TIMEOUT", "Seconds after which a CRIU run is killed.", _number, lambda: 120.0
     )
     no_system_cuda: bool = _setting(
         "ZS_NO_SYSTEM_CUDA",
         "Never leave out nvidia wheels because the system has their libraries.",
         _flag,
         lambda: False,
+        shown="0",
     )
     no_shared_cache: bool = _setting(
         "ZS_NO_SHARED_CACHE",
         "Copy files into environments instead of linking them to the store.",
         _flag,
         lambda: False,
+        shown="0",
     )
 
     @classmethod
@@ -167,7 +184,7 @@ def table() -> list[tuple[str, str, str]]:
     defaults = Settings()
     rows = []
     for each in fields(Settings):
-        default = str(getattr(defaults, each.name)).replace(str(Path.home()), "~")
+        default = each.metadata["shown"] or str(getattr(defaults, each.name))
         rows.append((each.metadata["env"], default, each.metadata["doc"]))
     return rows
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from typing import Any
 from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.events import Event, Hub, hub
 
+log = logging.getLogger(__name__)
+
 SCHEMA = 1
 POLL = 0.2  # seconds between two looks for cancel requests while an operation runs
 
@@ -25,7 +28,8 @@ POLL = 0.2  # seconds between two looks for cancel requests while an operation r
 class StatusFile:
     """Mirrors a hub into `directory/<writer>.json` until it is closed.
 
-    `about` is stored beside the operations: who writes, for which kernel.
+    `about` is stored beside the operations: who writes, for which kernel. A file that cannot be
+    written (no space, no directory) is tried again with the next event; the work never hears of it.
     """
 
     def __init__(
@@ -38,20 +42,34 @@ class StatusFile:
         self._activity = Activity()
         self._lock = threading.Lock()
         self._watch: threading.Thread | None = None
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._owner: int | None = os.getpid()  # None once closed
         self._write()
         self._unsubscribe: Callable[[], None] = self._hub.subscribe(self._take)
 
     def close(self) -> None:
-        """Stop mirroring and remove the file."""
+        """Stop mirroring and remove the file; in a forked child the file is the parent's."""
+        owned = self._owner == os.getpid()
+        self.abandon()
+        if owned:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            for operation in self._activity.operations:
+                with contextlib.suppress(OSError):
+                    self._request(operation).unlink()
+            with contextlib.suppress(OSError):
+                self._directory.rmdir()
+
+    def abandon(self) -> None:
+        """Stop mirroring and leave the file: a restored clone finds that of its original."""
         self._unsubscribe()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
-        with contextlib.suppress(OSError):
-            self._directory.rmdir()
+        if self._owner == os.getpid():  # in a forked child somebody may hold the lock for ever
+            with self._lock:
+                self._owner = None
 
     def _take(self, events: Sequence[Event]) -> None:
         with self._lock:
+            if self._owner is None:
+                return
             self._activity = self._activity.fold(events)
             known = {event.operation for event in self._hub.known()}
             self._activity = Activity(
@@ -67,6 +85,9 @@ class StatusFile:
     def _open(self) -> list[str]:
         return [key for key, view in self._activity.operations.items() if not view.state.final]
 
+    def _request(self, operation: str) -> Path:
+        return self._directory / f"cancel-{operation}"
+
     def _write(self) -> None:
         body = {
             "schema": SCHEMA,
@@ -74,24 +95,30 @@ class StatusFile:
             **self._about,
             "operations": self._activity.as_json(),
         }
-        staging = self.path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
-        staging.write_text(json.dumps(body))
-        staging.replace(self.path)
+        text = json.dumps(body)
+        staging = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            staging.touch(mode=0o600)
+            staging.write_text(text)
+            staging.replace(self.path)
+        except OSError as error:
+            log.debug("progress could not be written to %s: %s", self.path, error)
+            with contextlib.suppress(OSError):
+                staging.unlink()
 
     def _obey(self) -> None:
         pause = threading.Event()
         while not pause.wait(POLL):
             with self._lock:
-                running = self._open()
+                running = self._open() if self._owner is not None else []
                 if not running:
                     self._watch = None
                     return
             for key in running:
-                request = self._directory / f"cancel-{key}"
-                if request.exists():
+                with contextlib.suppress(OSError):  # nobody asked
+                    self._request(key).unlink()
                     self._hub.cancel(key)
-                    with contextlib.suppress(FileNotFoundError):
-                        request.unlink()
 
 
 def request_cancel(directory: Path, operation: str) -> None:

@@ -10,13 +10,15 @@ Layout below the root, each directory 0700:
 The rooms are `wheels`, `partial`, `locked`, `environments`, `models`, `snapshots`, `tools`. An
 entry exists once its marker does, and the marker appears by a rename: a crash leaves nothing that
 looks finished.
+
+Who is alive is told by flock(2) and never by pid: restored kernels live in pid namespaces of
+their own and share this cache with everybody else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -29,12 +31,16 @@ from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.errors import StoreError
+from zerostart_jupyter.core.flocks import Flock
 
 MARKER = "entry.json"
 ROOMS = ("wheels", "partial", "locked", "environments", "models", "snapshots", "tools")
 POLL = 0.05  # seconds between two tries for a lock that somebody holds
+PATIENCE = 30.0  # seconds to wait for somebody who holds an entry only shortly
+KEEP_PARTIAL = 7 * 24 * 3600.0  # seconds for which half a download may still be resumed
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_STAGING = ".staging-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +78,15 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        try:
-            for room in ("locks", *ROOMS):
-                (root / room).mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _usable(root):
+            for folder in (root, *(root / room for room in ("locks", *ROOMS))):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if root.stat().st_uid != os.geteuid():
                 raise StoreError(
                     f"The cache {root} belongs to another user.",
                     remedy="Set ZEROSTART_CACHE to a directory of your own.",
                 )
-        except StoreError:
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"The cache {root} cannot be used: {error.strerror or error}.",
-                remedy="Set ZEROSTART_CACHE to a directory you can write to.",
-            ) from error
+        self._staged: dict[Path, Flock] = {}
 
     def path(self, room: str, key: str) -> Path:
         """Where an entry is, or would be."""
@@ -109,7 +109,7 @@ class Store:
         """All entries of a room, oldest first."""
         if room not in ROOMS:
             raise ValueError(f"no room {room!r}")
-        names = [name for name in os.listdir(self.root / room) if _KEY.fullmatch(name)]
+        names = [name for name in self._names(room) if _KEY.fullmatch(name)]
         found = [entry for name in names if (entry := self.get(room, name)) is not None]
         return sorted(found, key=lambda entry: entry.created)
 
@@ -124,51 +124,78 @@ class Store:
         staging = self.stage(room)
         try:
             yield staging
-            body = {"created": time.time(), "about": dict(about)}
-            (staging / MARKER).write_text(json.dumps(body))
+            with _usable(self.root):
+                _mark(staging, about)
             self.adopt(staging, final)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            self.discard(staging)
 
     @contextlib.contextmanager
     def build(self, room: str, key: str, about: Mapping[str, Any]) -> Iterator[Path]:
         """Fill an entry in its final place, its marker last: for what is used while it grows.
 
         The caller holds the lock that keeps a second builder out. A failed build stays, unmarked,
-        for the next builder to finish or for `sweep()` to collect. `about` is read at the end.
+        for the next builder to finish or for `sweep()` to collect; one that was marked before
+        loses its marker until it is whole again. `about` is read at the end.
         """
         path = self.path(room, key)
         with self.lease(room, key):
-            path.mkdir(exist_ok=True, mode=0o700)
+            with _usable(self.root):
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (path / MARKER).unlink(missing_ok=True)
             yield path
-            marker = path / f".{MARKER}.part"
-            marker.write_text(json.dumps({"created": time.time(), "about": dict(about)}))
-            marker.replace(path / MARKER)
+            with _usable(self.root):
+                _mark(path, about)
 
     def stage(self, room: str) -> Path:
-        """A fresh staging directory of this process in a room; the caller removes or adopts it."""
-        staging = (
-            self.root / room / f".staging-{os.getpid()}-{_born(os.getpid())}-{uuid.uuid4().hex[:8]}"
-        )
-        staging.mkdir(mode=0o700)
-        return staging
+        """A fresh staging directory in a room, which the caller adopts or discards.
+
+        A sweep leaves it alone while this process lives.
+        """
+        with _usable(self.root):
+            while True:
+                staging = self.root / room / f"{_STAGING}{uuid.uuid4().hex}"
+                staging.mkdir(parents=True, mode=0o700)
+                # A sweep may have come between the two: then it holds the lock, or it is gone.
+                with contextlib.suppress(FileNotFoundError):
+                    held = Flock.on_directory(staging)
+                    if held is not None and staging.exists():
+                        self._staged[staging] = held
+                        return staging
+                    if held is not None:
+                        held.release()
+
+    def discard(self, staging: Path) -> None:
+        """Remove a staging directory; does nothing if it was adopted."""
+        shutil.rmtree(staging, ignore_errors=True)
+        self._unstage(staging)
 
     def adopt(self, staging: Path, final: Path) -> bool:
         """Rename staging to its final place; False if somebody was faster.
 
-        A directory without a readable marker in that place is wreckage and makes way.
+        A directory without a readable marker in that place is wreckage and makes way, unless
+        somebody is building in it: then StoreError.
         """
-        for _ in range(2):
-            try:
-                staging.rename(final)
-                return True
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            if self.get(final.parent.name, final.name) is not None:
+        room, key = final.parent.name, final.name
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with _usable(self.root):
+                try:
+                    staging.rename(final)
+                    self._unstage(staging)
+                    return True
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+            if self.get(room, key) is not None:
                 return False
-            shutil.rmtree(final, ignore_errors=True)
-        return False
+            if not self._remove(room, key, unmarked=True):
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"Another process is still building {room}/{key}.",
+                        remedy="Wait for it, or end it, and run this again.",
+                    )
+                time.sleep(POLL)
 
     @contextlib.contextmanager
     def lock(
@@ -176,67 +203,99 @@ class Store:
     ) -> Iterator[None]:
         """Hold the named lock; it is freed when its holder ends, however it ends.
 
-        `check` is called while waiting and may raise to give up. Raises StoreError after
-        `timeout` seconds.
+        Not reentrant. `check` is called while waiting and may raise to give up. Raises StoreError
+        after `timeout` seconds.
         """
-        descriptor = self._open_lock(name)
+        if not _KEY.fullmatch(name):
+            raise ValueError(f"not a lock's name: {name!r}")
+        path = self._lock_file(name)
         deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with _usable(self.root):
+                held = Flock.on_file(path)
+            if held is not None:
+                break
+            check()
+            if deadline is not None and time.monotonic() > deadline:
+                raise StoreError(
+                    f"Another process has held {name} for {timeout:.0f} s.",
+                    remedy="Wait for it, or end it, and run this again.",
+                )
+            time.sleep(POLL)
         try:
-            while not _try_lock(descriptor, fcntl.LOCK_EX):
-                check()
-                if deadline is not None and time.monotonic() > deadline:
-                    raise StoreError(
-                        f"Another process holds {name} since {timeout:.0f} s.",
-                        remedy="Wait for it, or end it, and run this again.",
-                    )
-                time.sleep(POLL)
             yield
         finally:
-            os.close(descriptor)
+            held.release()
 
     def lease(self, room: str, key: str) -> Lease:
-        """Keep an entry from removal while the lease is held."""
+        """Keep an entry from removal while the lease is held: take it first, then look.
+
+        Forked children hold it too.
+        """
         self.path(room, key)
-        descriptor = self._open_lock(f"{room}-{key}")
-        while not _try_lock(descriptor, fcntl.LOCK_SH):  # a removal in progress holds it shortly
-            time.sleep(POLL)
-        return Lease(descriptor)
+        path = self._lock_file(f".{room}-{key}")
+        while True:
+            with _usable(self.root):
+                held = Flock.on_file(path, shared=True)
+            if held is not None:
+                return Lease(held.detach())
+            time.sleep(POLL)  # a removal in progress holds it shortly
 
     def remove(self, room: str, key: str) -> bool:
         """Remove an entry; False if it is leased or not there."""
-        path = self.path(room, key)
-        descriptor = self._open_lock(f"{room}-{key}")
-        try:
-            if not _try_lock(descriptor, fcntl.LOCK_EX) or not path.exists():
-                return False
-            grave = self.stage(room)
-            path.rename(grave / "removed")
-            shutil.rmtree(grave, ignore_errors=True)
-            return True
-        finally:
-            os.close(descriptor)
+        return self._remove(room, key)
 
     def sweep(self) -> int:
         """Remove what crashed work left behind; returns how many directories.
 
-        That is the staging of processes that are gone, and unmarked entries nobody leases.
+        That is the staging of processes that are gone, and unmarked entries nobody leases; half
+        a download is kept for a week, for who wants to resume it.
         """
         removed = 0
         for room in ROOMS:
-            for name in os.listdir(self.root / room):
-                parts = name.split("-")
-                if name.startswith(".staging-") and len(parts) == 4:
-                    if _born(int(parts[1])) != parts[2]:
-                        shutil.rmtree(self.root / room / name, ignore_errors=True)
-                        removed += 1
+            for name in self._names(room):
+                path = self.root / room / name
+                if name.startswith(_STAGING):
+                    removed += _bury(path)
                 elif _KEY.fullmatch(name) and self.get(room, name) is None:
-                    removed += self.remove(room, name)
+                    if room == "partial" and _age(path) < KEEP_PARTIAL:
+                        continue
+                    removed += self._remove(room, name, unmarked=True)
         return removed
 
-    def _open_lock(self, name: str) -> int:
-        if not _KEY.fullmatch(name):
-            raise ValueError(f"not a lock's name: {name!r}")
-        return os.open(self.root / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _remove(self, room: str, key: str, *, unmarked: bool = False) -> bool:
+        path = self.path(room, key)
+        with _usable(self.root):
+            held = Flock.on_file(self._lock_file(f".{room}-{key}"))
+            if held is None:
+                return False
+            grave = self.stage(room)
+            try:
+                # Whoever built it may have finished before we had the lock.
+                if unmarked and self.get(room, key) is not None:
+                    return False
+                path.rename(grave / "removed")
+                return True
+            except FileNotFoundError:
+                return False
+            finally:
+                held.release()
+                self.discard(grave)
+
+    def _names(self, room: str) -> list[str]:
+        try:
+            return os.listdir(self.root / room)
+        except FileNotFoundError:
+            return []
+
+    def _lock_file(self, name: str) -> Path:
+        # Leases begin with a dot, which no lock's name can: the two never meet in one file.
+        return self.root / "locks" / name
+
+    def _unstage(self, staging: Path) -> None:
+        held = self._staged.pop(staging, None)
+        if held is not None:
+            held.release()
 
 
 def size(path: Path) -> int:
@@ -245,28 +304,51 @@ def size(path: Path) -> int:
     total = 0
     for folder, _, files in os.walk(path):
         for name in files:
-            status = os.lstat(os.path.join(folder, name))
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * 512
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                status = os.lstat(os.path.join(folder, name))
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    total += status.st_blocks * 512
     return total
 
 
-def _try_lock(descriptor: int, kind: int) -> bool:
+@contextlib.contextmanager
+def _usable(root: Path) -> Iterator[None]:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise StoreError(
+            f"The cache {root} cannot be used: {error.strerror or error}.",
+            remedy="Make room with `zerostart cache prune`, or move it with ZEROSTART_CACHE."
+            if full
+            else "Set ZEROSTART_CACHE to a directory you can write to.",
+        ) from error
 
 
-def _born(pid: int) -> str:
-    """When a process started, in clock ticks since boot; "" if there is none.
+def _mark(path: Path, about: Mapping[str, Any]) -> None:
+    part = path / f".{MARKER}.part"
+    part.write_text(json.dumps({"created": time.time(), "about": dict(about)}))
+    part.replace(path / MARKER)
 
-    A pid alone may have been given to another process meanwhile. Field 22 of proc(5)'s stat.
-    """
+
+def _bury(staging: Path) -> bool:
+    """Remove a staging directory unless its maker lives."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        held = Flock.on_directory(staging)
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+        return False
+    if held is None:
+        return False
+    shutil.rmtree(staging, ignore_errors=True)
+    held.release()
+    return not staging.exists()
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
