@@ -18,6 +18,7 @@ from typing import Any
 
 from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.events import Event, Hub, hub
+from zerostart_jupyter.core.liveness import Process
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class StatusFile:
     def _write(self) -> None:
         body = {
             "schema": SCHEMA,
-            "pid": os.getpid(),
+            "process": Process.current().as_json(),
             **self._about,
             "operations": self._activity.as_json(),
         }

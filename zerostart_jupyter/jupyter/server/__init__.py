@@ -1,0 +1,1 @@
+"""The server extension: shows what kernels write about themselves, and restores them."""

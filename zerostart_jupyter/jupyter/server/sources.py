@@ -1,0 +1,126 @@
+"""Status files as the server reads them: which kernel, which writer, what it says.
+
+`<runtime>/zerostart/<connection file's stem>/<writer>.json`; see core/status. The files are read
+as untrusted input: what cannot be understood is as good as absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.liveness import Process
+from zerostart_jupyter.jupyter.server.wire import operations
+
+MAXIMUM = 8 << 20  # bytes of a status file that are still read
+ABANDONED = 60  # seconds after which a directory without any writer is removed
+
+_KERNEL = re.compile(r"kernel-([\w.-]{1,200})")
+_WRITER = re.compile(r"([a-z][a-z0-9_]{0,39})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One writer's status file. `kernel` is the id Jupyter's server knows the kernel by."""
+
+    kernel: str
+    writer: str
+    path: Path
+    process: Process | None
+    operations: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object GET activity lists."""
+        return {"kernel": self.kernel, "writer": self.writer, "operations": self.operations}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A status file by its place and its stamp, which changes with every rewrite."""
+
+    kernel: str
+    writer: str
+    path: Path
+    stamp: tuple[int, int, int]
+
+    def read(self) -> Source | None:
+        """Its content; None while it is absent, too large or not what core/status writes."""
+        try:
+            with self.path.open("rb") as stream:
+                text = stream.read(MAXIMUM + 1)
+            if len(text) > MAXIMUM:
+                return None
+            body = json.loads(text)
+            process = Process.from_json(body["process"]) if "process" in body else None
+            found = operations(body["operations"])
+        except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+            return None
+        return Source(self.kernel, self.writer, self.path, process, found)
+
+
+def find(root: Path) -> Iterator[Found]:
+    """Every status file below the root, in the order of its kernels' names."""
+    for folder in _folders(root):
+        kernel = _KERNEL.fullmatch(folder.name)
+        if kernel is None:
+            continue
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                writer = _WRITER.fullmatch(entry.name)
+                if writer is None or not entry.is_file(follow_symlinks=False):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+                yield Found(kernel[1], writer[1], Path(entry.path), stamp)
+
+
+def bury(source: Source) -> bool:
+    """Remove the file of a writer that ended; False if it lives or another has taken its place."""
+    if source.process is None or source.process.alive():
+        return False
+    grave = source.path.with_name(f".{source.path.name}.{os.getpid()}.ended")
+    try:
+        source.path.rename(grave)
+    except OSError:
+        return False
+    moved = Found(source.kernel, source.writer, grave, (0, 0, 0)).read()
+    if moved is not None and moved.process != source.process:
+        # A new kernel wrote its own between our look and our rename: it goes back.
+        with contextlib.suppress(OSError):
+            os.link(grave, source.path)
+        grave.unlink(missing_ok=True)
+        return False
+    grave.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        source.path.parent.rmdir()
+    return True
+
+
+def sweep(root: Path) -> int:
+    """Remove directories that no writer has used for a while; returns how many."""
+    removed = 0
+    for folder in _folders(root):
+        try:
+            quiet = time.time() - folder.stat().st_mtime > ABANDONED
+            if quiet and not any(name.endswith(".json") for name in os.listdir(folder)):
+                shutil.rmtree(folder)
+                removed += 1
+        except OSError:  # somebody else was faster
+            continue
+    return removed
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        with os.scandir(root) as entries:
+            return sorted(Path(each.path) for each in entries if each.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
