@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,8 @@ class StatusFile:
                 staging.unlink()
 
     def _obey(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(POLL):
+        while True:
+            time.sleep(POLL)
             with self._lock:
                 running = self._open() if self._owner is not None else []
                 if not running:
