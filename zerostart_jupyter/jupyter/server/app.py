@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class ZerostartServer(ExtensionApp):
         """Add the REST API below `zerostart/api/`; called by jupyter_server."""
         self.handlers.extend(ROUTES)
 
-    def tell_restored(self, kernel: str, snapshot: str) -> None:
-        """Tell every client of the server that this kernel's process is another one now."""
-        self._events.emit(schema_id=RESTORED, data={"kernel": kernel, "snapshot": snapshot})
+    def tell_restored(self, restored: Mapping[str, str]) -> None:
+        """Tell every client of the server that a kernel's process is another one now."""
+        self._events.emit(schema_id=RESTORED, data=dict(restored))
 
     @property
     def _events(self) -> EventLogger:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotNotFound
@@ -107,9 +108,9 @@ class Restore(Endpoint):
             await answering
         finally:
             self.app.restoring.discard(kernel)
-        self.app.tell_restored(kernel, name)
-        seconds = time.monotonic() - started
-        return {"kernel": kernel, "snapshot": name, "seconds": seconds}
+        restored = {"id": uuid.uuid4().hex, "kernel": kernel, "snapshot": name}
+        self.app.tell_restored(restored)
+        return {**restored, "seconds": time.monotonic() - started}
 
 
 class Doctor(Endpoint):

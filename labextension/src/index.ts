@@ -1,0 +1,68 @@
+import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import { ICommandPalette, ISessionContext } from '@jupyterlab/apputils';
+import { INotebookTracker } from '@jupyterlab/notebook';
+import { Event } from '@jupyterlab/services';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+
+import { Actions, ITarget } from './actions';
+import { Api, IRestored } from './api';
+import { addCommands } from './commands';
+import { Renewal, documents } from './kernels';
+import { Live } from './live';
+import { Panel } from './panel';
+
+const RESTORED = 'urn:zerostart:restored';
+
+const plugin: JupyterFrontEndPlugin<void> = {
+  id: 'zerostart-jupyter:panel',
+  description: 'Activity of installs, loads and snapshots; GPU memory; snapshots to go back to.',
+  autoStart: true,
+  requires: [INotebookTracker],
+  optional: [ILayoutRestorer, ICommandPalette, ITranslator],
+  activate
+};
+
+function activate(
+  app: JupyterFrontEnd,
+  notebooks: INotebookTracker,
+  restorer: ILayoutRestorer | null,
+  palette: ICommandPalette | null,
+  translator: ITranslator | null
+): void {
+  const trans = (translator ?? nullTranslator).load('zerostart_jupyter');
+  const { serviceManager, shell } = app;
+  const api = new Api(serviceManager.serverSettings);
+  const live = new Live(api, serviceManager.events.stream);
+  const renewal = new Renewal(app);
+
+  const target = (): ITarget | null => {
+    const candidates = [shell.currentWidget, notebooks.currentWidget];
+    for (const widget of candidates as { sessionContext?: ISessionContext }[]) {
+      const kernel = widget?.sessionContext?.session?.kernel;
+      if (kernel) {
+        return { kernel, path: widget.sessionContext!.path };
+      }
+    }
+    return null;
+  };
+  const actions = new Actions(app, api, live, renewal, trans, target);
+
+  const panel = new Panel(live, actions, () => documents(serviceManager), trans);
+  shell.add(panel, 'left', { rank: 700, type: 'zerostart' });
+  restorer?.add(panel, panel.id);
+  addCommands({ app, palette, panel: panel.id, api, live, actions, trans });
+
+  // Which documents there are, and which of them is the current one, shows in the panel.
+  shell.currentChanged?.connect(() => panel.update());
+  notebooks.currentChanged.connect(() => panel.update());
+  serviceManager.sessions.runningChanged.connect(() => panel.update());
+
+  serviceManager.events.stream.connect((_: unknown, emission: Event.Emission) => {
+    if (emission.schema_id === RESTORED) {
+      const { id, kernel } = emission as unknown as IRestored;
+      void renewal.once(id, kernel);
+    }
+  });
+}
+
+export default plugin;

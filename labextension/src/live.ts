@@ -1,0 +1,137 @@
+/** What the panel shows, kept up to date: events first, and a look now and then. */
+
+import { Event } from '@jupyterlab/services';
+import { IDisposable } from '@lumino/disposable';
+import { Poll } from '@lumino/polling';
+import { ISignal, Signal } from '@lumino/signaling';
+
+import { Api, IGpu, ISnapshot } from './api';
+import { IChange, IShown, Sources, absorb, fromListing, isFinal, shown } from './model';
+
+const ACTIVITY = 'urn:zerostart:activity';
+const LOOK = 30_000; // ms between two looks at what events should have told, in case one was lost
+const GPU_LOOK = 5_000; // ms between two looks at GPU memory, which no event tells
+
+export class Live implements IDisposable {
+  constructor(
+    private readonly api: Api,
+    private readonly events: Event.Stream
+  ) {
+    events.connect(this.hear, this);
+    const standby = () => !this.watched || 'when-hidden';
+    this.poll = new Poll({
+      auto: false,
+      name: 'zerostart:look',
+      factory: () => this.look(),
+      frequency: { interval: LOOK, backoff: true, max: 10 * LOOK },
+      standby
+    });
+    this.gpuPoll = new Poll({
+      auto: false,
+      name: 'zerostart:gpu',
+      factory: () => this.lookAtGpu(),
+      frequency: { interval: GPU_LOOK, backoff: true, max: 10 * GPU_LOOK },
+      standby
+    });
+  }
+
+  /** Null until the server has answered once. */
+  snapshots: readonly ISnapshot[] | null = null;
+  gpu: IGpu | null = null;
+
+  /** Why the server gives no answer, or ''. */
+  problem = '';
+
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  get operations(): { running: IShown[]; ended: IShown[] } {
+    return shown(this.sources);
+  }
+
+  /** Whether anybody looks; while nobody does, only events are followed. */
+  get watched(): boolean {
+    return this._watched;
+  }
+  set watched(value: boolean) {
+    if (value && !this._watched) {
+      void this.poll.refresh();
+      void this.gpuPoll.refresh();
+    }
+    this._watched = value;
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  dispose(): void {
+    if (!this._isDisposed) {
+      this._isDisposed = true;
+      this.poll.dispose();
+      this.gpuPoll.dispose();
+      this.events.disconnect(this.hear, this);
+      Signal.clearData(this);
+    }
+  }
+
+  /** Ask for everything again. */
+  async look(): Promise<void> {
+    try {
+      await Promise.all([this.lookAtActivity(), this.lookAtSnapshots()]);
+      this.problem = '';
+    } catch (error) {
+      this.problem = String(error instanceof Error ? error.message : error);
+      throw error; // the poll slows down
+    } finally {
+      this._changed.emit();
+    }
+  }
+
+  async lookAtSnapshots(): Promise<void> {
+    this.snapshots = await this.api.snapshots();
+    this._changed.emit();
+  }
+
+  private async lookAtActivity(): Promise<void> {
+    // Changes that arrive while the answer is on its way are folded into it once more: each says
+    // where something stands, so that twice does no harm.
+    const late: IChange[] = (this.late = []);
+    const listed = await this.api.activity();
+    if (this.late === late) {
+      this.late = null;
+    }
+    this.sources = late.reduce(absorb, fromListing(listed));
+  }
+
+  private async lookAtGpu(): Promise<void> {
+    if (this.gpu?.ok !== false) {
+      this.gpu = await this.api.gpu();
+      this._changed.emit();
+    }
+  }
+
+  private hear(_: unknown, emission: Event.Emission): void {
+    if (emission.schema_id !== ACTIVITY) {
+      return;
+    }
+    const change = emission as unknown as IChange;
+    this.late?.push(change);
+    this.sources = absorb(this.sources, change);
+    this._changed.emit();
+    const saved = ({ kind, item, state }: IChange['events'][0]) =>
+      kind === 'snapshot' && item === '' && isFinal(state);
+    if (change.events.some(saved)) {
+      void this.poll.refresh();
+    }
+  }
+
+  private sources: Sources = new Map();
+  private late: IChange[] | null = null;
+  private readonly poll: Poll;
+  private readonly gpuPoll: Poll;
+  private readonly _changed = new Signal<this, void>(this);
+  private _watched = false;
+  private _isDisposed = false;
+}

@@ -1,0 +1,67 @@
+import { ReactWidget } from '@jupyterlab/apputils';
+import { TranslationBundle } from '@jupyterlab/translation';
+import { Message } from '@lumino/messaging';
+import * as React from 'react';
+
+import { Actions } from './actions';
+import { ActivitySection } from './activity';
+import { GpuSection } from './gpu';
+import { boltIcon } from './icons';
+import { Live } from './live';
+import { Empty } from './parts';
+import { SnapshotsSection } from './snapshots';
+
+/** The sidebar: what runs, what the GPU holds, what one can go back to. */
+export class Panel extends ReactWidget {
+  constructor(
+    private readonly live: Live,
+    private readonly actions: Actions,
+    private readonly documents: () => Map<string, string>,
+    private readonly trans: TranslationBundle
+  ) {
+    super();
+    this.id = 'zerostart-panel';
+    this.addClass('jp-Zerostart');
+    this.title.icon = boltIcon;
+    this.title.caption = trans.__('zerostart: activity and snapshots');
+    this.node.setAttribute('role', 'region');
+    this.node.setAttribute('aria-label', trans.__('zerostart'));
+    live.changed.connect(this.update, this);
+  }
+
+  protected override onAfterShow(message: Message): void {
+    super.onAfterShow(message);
+    this.live.watched = true;
+  }
+
+  protected override onBeforeHide(message: Message): void {
+    this.live.watched = false;
+    super.onBeforeHide(message);
+  }
+
+  protected override render(): JSX.Element {
+    const { live, actions, trans } = this;
+    const documents = this.documents();
+    const { running, ended } = live.operations;
+    return (
+      <>
+        {live.problem && (
+          <div role="alert">
+            <Empty>
+              {trans.__('The server does not answer the panel: %1', live.problem)}
+            </Empty>
+          </div>
+        )}
+        <ActivitySection
+          running={running}
+          ended={ended}
+          documents={documents}
+          cancel={shown => void actions.cancel(shown)}
+          trans={trans}
+        />
+        <GpuSection gpu={live.gpu} documents={documents} trans={trans} />
+        <SnapshotsSection snapshots={live.snapshots} actions={actions} trans={trans} />
+      </>
+    );
+  }
+}

@@ -1,0 +1,141 @@
+import { TranslationBundle } from '@jupyterlab/translation';
+import { deleteIcon, editIcon } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { Actions } from './actions';
+import { ISnapshot } from './api';
+import { baseName } from './kernels';
+import { Empty, IconButton, Section } from './parts';
+import { agoText, sizeText } from './wording';
+
+const MANY = 8; // from this many snapshots on there is a field to search them
+
+interface ISnapshots {
+  snapshots: readonly ISnapshot[] | null;
+  actions: Actions;
+  trans: TranslationBundle;
+}
+
+export function SnapshotsSection({ snapshots, actions, trans }: ISnapshots): JSX.Element {
+  const [query, setQuery] = React.useState('');
+  const target = actions.target();
+  const newest = [...(snapshots ?? [])].sort((a, b) => b.created - a.created);
+  const found = newest.filter(each => matches(each, query));
+  return (
+    <Section title={trans.__('Snapshots')}>
+      {snapshots?.length === 0 && (
+        <Empty commands={['%load_ext zerostart', '%zs_snapshot save ready']}>
+          {trans.__(
+            'No snapshots yet. A snapshot is a kernel with all it holds: variables, imports, loaded weights. Save one when a notebook is ready, and come back to it in a moment instead of running it again:'
+          )}
+        </Empty>
+      )}
+      {newest.length > MANY && (
+        <input
+          type="search"
+          className="jp-Zerostart-search"
+          aria-label={trans.__('Search snapshots')}
+          placeholder={trans.__('Search %1 snapshots', newest.length)}
+          value={query}
+          onChange={event => setQuery(event.target.value)}
+        />
+      )}
+      {newest.length > 0 && (
+        <p className="jp-Zerostart-target">
+          {target
+            ? trans.__('Restores into %1', baseName(target.path))
+            : trans.__('Open a notebook to restore a snapshot into it.')}
+        </p>
+      )}
+      <ul className="jp-Zerostart-list">
+        {found.map(each => (
+          <Snapshot
+            key={each.id}
+            snapshot={each}
+            actions={actions}
+            restorable={target !== null}
+            trans={trans}
+          />
+        ))}
+      </ul>
+      {newest.length > 0 && found.length === 0 && (
+        <Empty>{trans.__('No snapshot is called that.')}</Empty>
+      )}
+    </Section>
+  );
+}
+
+interface ISnapshotProps {
+  snapshot: ISnapshot;
+  actions: Actions;
+  restorable: boolean;
+  trans: TranslationBundle;
+}
+
+function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX.Element {
+  const { name, created, notebook, bytes, gpu_bytes, tier } = snapshot;
+  const when = new Date(created * 1000);
+  const title = React.useId();
+  return (
+    <li className="jp-Zerostart-card" aria-labelledby={title}>
+      <div className="jp-Zerostart-row">
+        <span className="jp-Zerostart-title" id={title} title={name}>
+          {name}
+        </span>
+        <IconButton
+          icon={editIcon}
+          label={trans.__('Rename %1', name)}
+          onClick={() => void actions.rename(snapshot)}
+        />
+        <IconButton
+          icon={deleteIcon}
+          label={trans.__('Delete %1', name)}
+          onClick={() => void actions.delete(snapshot)}
+        />
+      </div>
+      <div className="jp-Zerostart-detail">
+        <time dateTime={when.toISOString()} title={when.toLocaleString()}>
+          {agoText(created, Date.now() / 1000, trans)}
+        </time>
+        {notebook && <span title={notebook}>{` · ${baseName(notebook)}`}</span>}
+      </div>
+      <div className="jp-Zerostart-detail">
+        {sizeText(bytes)}
+        {gpu_bytes > 0 && ` · ${trans.__('GPU %1', sizeText(gpu_bytes))}`}
+        {` · ${tierText(tier, trans)}`}
+      </div>
+      <div className="jp-Zerostart-buttons">
+        <button
+          className="jp-mod-styled jp-mod-accept"
+          aria-label={trans.__('Restore %1 here', name)}
+          disabled={!restorable}
+          onClick={() => void actions.restore(snapshot)}
+        >
+          {trans.__('Restore here')}
+        </button>
+        <button
+          className="jp-mod-styled"
+          aria-label={trans.__('Open %1 as new kernel', name)}
+          onClick={() => void actions.open(snapshot)}
+        >
+          {trans.__('Open as new kernel')}
+        </button>
+      </div>
+    </li>
+  );
+}
+
+function matches({ name, notebook }: ISnapshot, query: string): boolean {
+  return `${name} ${notebook ?? ''}`.toLowerCase().includes(query.trim().toLowerCase());
+}
+
+function tierText(tier: string, trans: TranslationBundle): string {
+  switch (tier) {
+    case 'process':
+      return trans.__('whole process');
+    case 'portable':
+      return trans.__('portable');
+    default:
+      return tier;
+  }
+}

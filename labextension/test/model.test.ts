@@ -1,0 +1,117 @@
+import { readFileSync } from 'node:fs';
+
+import { describe, expect, it } from 'vitest';
+
+import {
+  IChange,
+  IEvent,
+  IOperation,
+  absorb,
+  current,
+  fold,
+  fromListing,
+  rate,
+  secondsLeft,
+  shown
+} from '../src/model';
+
+interface ICase {
+  name: string;
+  events: IEvent[];
+  expected: object[];
+}
+
+const corpus: ICase[] = JSON.parse(
+  readFileSync(new URL('../../tests/corpus/activity.json', import.meta.url), 'utf8')
+);
+
+/** An operation as `OperationView.as_json` writes it. */
+function asJson(operation: IOperation): object {
+  return {
+    ...operation,
+    rate: rate(operation),
+    seconds_left: secondsLeft(operation),
+    current: current(operation)
+  };
+}
+
+describe('the fold', () => {
+  it.each(corpus)('agrees with core/activity.py: $name', ({ events, expected }) => {
+    const folded = fold(new Map(), events);
+    expect([...folded.values()].map(asJson)).toEqual(expected);
+  });
+
+  it.each(corpus)('is the same in one go and event by event: $name', ({ events }) => {
+    const stepwise = events.reduce((activity, event) => fold(activity, [event]), fold(new Map(), []));
+    expect(stepwise).toEqual(fold(new Map(), events));
+  });
+
+  it('leaves the old activity alone', () => {
+    const before = fold(new Map(), [event({ state: 'waiting' })]);
+    fold(before, [event({ state: 'done' })]);
+    expect(before.get('load-1')?.state).toBe('waiting');
+  });
+});
+
+describe('sources', () => {
+  it('keeps kernels and writers apart, and forgets what is gone', () => {
+    const a = change('a', 'kernel', [event({ state: 'running' })]);
+    const b = change('b', 'kernel', [event({ state: 'done' })]);
+    const c = change('a', 'dumper', [event({ operation: 'snapshot-1', state: 'running' })]);
+    const all = [a, b, c].reduce(absorb, new Map());
+    expect(all.size).toBe(3);
+    const after = absorb(all, { ...change('a', 'kernel', []), gone: ['load-1'] });
+    expect([...after.keys()]).toEqual(['b/kernel', 'a/dumper']);
+    expect(all.size).toBe(3);
+  });
+
+  it('are not harmed by a change that a listing already knows', () => {
+    const changes = [
+      change('a', 'kernel', [event({ state: 'running', done: 1 })]),
+      change('a', 'kernel', [event({ state: 'done', done: 2, time: 9 })])
+    ];
+    const folded = changes.reduce(absorb, new Map());
+    const listing = [...folded.values()].map(({ kernel, writer, activity }) => ({
+      kernel,
+      writer,
+      operations: [...activity.values()]
+    }));
+    expect(fromListing(listing)).toEqual(folded);
+    expect(changes.reduce(absorb, fromListing(listing))).toEqual(folded);
+  });
+
+  it('show what runs, oldest first, then what ended, newest first', () => {
+    const sources = absorb(
+      new Map(),
+      change('a', 'kernel', [
+        event({ operation: 'late', state: 'running', time: 4 }),
+        event({ operation: 'early', state: 'running', time: 2 }),
+        event({ operation: 'old', state: 'done', time: 1 }),
+        event({ operation: 'new', state: 'failed', time: 3 })
+      ])
+    );
+    const { running, ended } = shown(sources);
+    expect(running.map(each => each.operation.id)).toEqual(['early', 'late']);
+    expect(ended.map(each => each.operation.id)).toEqual(['new', 'old']);
+  });
+});
+
+function event(given: Partial<IEvent>): IEvent {
+  return {
+    operation: 'load-1',
+    kind: 'load',
+    title: 'model',
+    item: '',
+    state: 'running',
+    done: 0,
+    total: null,
+    unit: 'bytes',
+    time: 0,
+    error: null,
+    ...given
+  };
+}
+
+function change(kernel: string, writer: string, events: IEvent[]): IChange {
+  return { kernel, writer, events, gone: [] };
+}

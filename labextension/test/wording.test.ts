@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest';
+
+import { IOperation } from '../src/model';
+import {
+  agoText,
+  headline,
+  progressText,
+  rateText,
+  resultText,
+  secondsText,
+  sizeText,
+  valueText
+} from '../src/wording';
+
+const trans = {
+  __: (text: string, ...values: (string | number)[]) =>
+    values.reduce<string>((said, value, index) => said.replace(`%${index + 1}`, `${value}`), text)
+};
+
+const operation: IOperation = {
+  id: 'install-1',
+  kind: 'install',
+  title: 'torch',
+  state: 'running',
+  started: 100,
+  updated: 110,
+  done: 2 ** 30,
+  total: 2 ** 31,
+  unit: 'bytes',
+  error: null,
+  items: []
+};
+
+const item = { state: 'running', done: 0, total: null, unit: 'bytes', error: null } as const;
+
+describe('amounts', () => {
+  it.each([
+    [0, '0 B'],
+    [1023, '1023 B'],
+    [2048, '2 KiB'],
+    [3.2 * 2 ** 20, '3.2 MiB'],
+    [1.41 * 2 ** 30, '1.41 GiB']
+  ])('%d bytes are %s', (bytes, text) => expect(sizeText(bytes)).toBe(text));
+
+  it.each([
+    [12.3e6, '12.3 MB/s'],
+    [1.6e9, '1.60 GB/s']
+  ])('%d bytes a second are %s', (bytes, text) => expect(rateText(bytes)).toBe(text));
+
+  it.each([
+    [0.04, '0.04 s'],
+    [3.2, '3.2 s'],
+    [125, '2 min 5 s']
+  ])('%d seconds are %s', (seconds, text) => expect(secondsText(seconds)).toBe(text));
+
+  it.each([
+    [-5, 'just now'],
+    [20, 'just now'],
+    [150, '3 min ago'],
+    [7200, '2 h ago'],
+    [200_000, '2 d ago']
+  ])('%d seconds before are %s', (before, text) =>
+    expect(agoText(1e9 - before, 1e9, trans)).toBe(text)
+  );
+});
+
+describe('an operation', () => {
+  it('says how far it is', () => {
+    expect(headline(operation, trans)).toBe('Installing torch');
+    expect(progressText(operation, trans)).toBe(
+      '1.00 GiB of 2.00 GiB · 107.4 MB/s · 10.0 s left'
+    );
+  });
+
+  it('counts its items and names the one at work', () => {
+    const items = [
+      { ...item, name: 'numpy', state: 'done' },
+      { ...item, name: 'torch' }
+    ] as const;
+    const busy = { ...operation, total: null, items };
+    expect(progressText(busy, trans)).toBe('1.00 GiB · 107.4 MB/s · 1 of 2 items');
+    expect(valueText(busy, trans)).toBe('1.00 GiB · 107.4 MB/s · 1 of 2 items, torch');
+  });
+
+  it('counts what is not bytes', () => {
+    const steps = { ...operation, unit: 'steps', done: 2, total: 5, updated: 100 };
+    expect(progressText(steps, trans)).toBe('2 of 5');
+  });
+
+  it('says nothing before there is anything to say', () => {
+    const waiting = { ...operation, done: 0, total: null, updated: 100 };
+    expect(progressText(waiting, trans)).toBe('');
+  });
+
+  it.each([
+    ['done', null, 'Installed torch', '1.00 GiB in 10.0 s'],
+    ['failed', 'No space left.', 'Installing torch', 'No space left.'],
+    ['cancelled', 'cancelled', 'Installing torch', 'Cancelled after 10.0 s']
+  ] as const)('that is %s says so', (state, error, head, result) => {
+    const ended = { ...operation, state, error };
+    expect(headline(ended, trans)).toBe(head);
+    expect(resultText(ended, trans)).toBe(result);
+  });
+
+  it('of an unknown kind is named by it', () => {
+    expect(headline({ ...operation, kind: 'verify' }, trans)).toBe('verify torch');
+  });
+});
