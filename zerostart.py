@@ -12,7 +12,8 @@ from zerostart_jupyter import unload_ipython_extension as unload_ipython_extensi
 
 
 def __getattr__(name: str) -> Any:
-    return getattr(zerostart_jupyter, name)
+    # Not getattr: a package of the same name, once imported, would hide the function.
+    return zerostart_jupyter.__getattr__(name)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ ZerostartError(message, remedy=...)
 │   ├── CheckpointInvalid  (ValueError)  header, index or size do not agree
 │   ├── CheckpointChanged  (OSError)     the file changed while we read it
 │   ├── TensorMissing      (KeyError)
+│   ├── LoadTimeout        (TimeoutError) it is still being loaded
 │   ├── WeightsMismatch    (ValueError)  the module and the checkpoint do not fit
 │   └── ReaderUnavailable  (RuntimeError) the asked-for reader cannot work here
 └── SnapshotError
@@ -117,6 +118,10 @@ class CheckpointChanged(LoadError, OSError):
 
 class TensorMissing(LoadError, KeyError):
     """The checkpoint has no tensor of this name."""
+
+
+class LoadTimeout(LoadError, TimeoutError):
+    """The wait ended before the load did, which goes on."""
 
 
 class WeightsMismatch(LoadError, ValueError):

@@ -1,0 +1,198 @@
+"""A checkpoint, opened: every shard's descriptor, and one validated table of its tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zerostart_jupyter.core.errors import (
+    CheckpointChanged,
+    CheckpointInvalid,
+    CheckpointNotFound,
+    LoadError,
+)
+from zerostart_jupyter.core.references import FileIdentity
+from zerostart_jupyter.load import header
+from zerostart_jupyter.load.locate import Located, locate
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor: where its bytes lie. `start` and `stop` are offsets in the shard's file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    shard: int
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor in the file."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One open file. Everything reads through its descriptor, so a rename cannot swap it."""
+
+    path: Path
+    descriptor: int
+    identity: FileIdentity
+
+    def verify(self) -> None:
+        """Raise CheckpointChanged if somebody wrote to the file, or cut it, since it was opened."""
+        if FileIdentity.of(self.descriptor) != self.identity:
+            raise self.changed()
+
+    def changed(self) -> CheckpointChanged:
+        """The error for a file that is no longer what its header described."""
+        return CheckpointChanged(
+            f"{self.path} changed while it was being read.",
+            remedy="Wait until nothing writes to it any more, then load it again.",
+        )
+
+
+class Checkpoint:
+    """Shards and entries, both in file order; the caller closes it."""
+
+    def __init__(
+        self,
+        title: str,
+        shards: tuple[Shard, ...],
+        entries: Mapping[str, Entry],
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.title = title
+        self.shards = shards
+        self.entries = entries
+        self.metadata = metadata
+        self._open = [shard.descriptor for shard in shards]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.nbytes for entry in self.entries.values())
+
+    def close(self) -> None:
+        """Close the descriptors; a second call does nothing."""
+        while self._open:
+            os.close(self._open.pop())
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_checkpoint(source: str | Path) -> Checkpoint:
+    """The checkpoint that `source` names: a file, an index, a directory, or a downloaded hub id.
+
+    Raises CheckpointNotFound, CheckpointInvalid (with the file and the reason), LoadError.
+    """
+    located = locate(source)
+    with contextlib.ExitStack() as opened:
+        shards: list[Shard] = []
+        entries: dict[str, Entry] = {}
+        metadata: dict[str, str] = {}
+        for number, path in enumerate(located.files):
+            shard = _open(path)
+            opened.callback(os.close, shard.descriptor)
+            shards.append(shard)
+            begin, table = _header(shard)
+            metadata.update(table.metadata)
+            for info in table.tensors:
+                entry = Entry(
+                    info.name,
+                    info.dtype,
+                    info.shape,
+                    number,
+                    begin + info.start,
+                    begin + info.stop,
+                )
+                _admit(entry, entries, located)
+        _complete(entries, located)
+        opened.pop_all()
+    return Checkpoint(located.title, tuple(shards), entries, metadata)
+
+
+def _open(path: Path) -> Shard:
+    try:
+        # O_NONBLOCK: a FIFO must not hang us before we have seen that it is one.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise CheckpointNotFound(f"There is no file {path}.", remedy="Check the path.") from error
+    except OSError as error:
+        raise LoadError(
+            f"{path} cannot be opened: {error.strerror}.",
+            remedy="Check its permissions.",
+        ) from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _invalid(path, "it is not a regular file")
+        return Shard(path.resolve(), descriptor, FileIdentity.of(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _header(shard: Shard) -> tuple[int, header.Header]:
+    size = shard.identity.size
+    try:
+        count = header.length(_pread(shard, header.PREFIX, 0), size)
+        begin = header.PREFIX + count
+        return begin, header.parse(_pread(shard, count, header.PREFIX), size - begin)
+    except header.Malformed as error:
+        raise _invalid(shard.path, str(error)) from error
+
+
+def _pread(shard: Shard, count: int, offset: int) -> bytes:
+    parts: list[bytes] = []
+    while count > 0:
+        try:
+            part = os.pread(shard.descriptor, count, offset)
+        except OSError as error:
+            raise unreadable(shard, offset, error) from error
+        if not part:
+            break
+        parts.append(part)
+        count -= len(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def unreadable(shard: Shard, offset: int, error: OSError) -> LoadError:
+    """The error for a file whose bytes the system would not give."""
+    return LoadError(
+        f"{shard.path} could not be read at byte {offset}: {error.strerror or error}.",
+        remedy="Check the disk or the network mount, then load it again.",
+    )
+
+
+def _admit(entry: Entry, entries: dict[str, Entry], located: Located) -> None:
+    path = located.files[entry.shard]
+    if located.homes is not None and located.homes.get(entry.name, path) != path:
+        return  # the index says that another shard's copy counts
+    if entry.name in entries:
+        other = located.files[entries[entry.name].shard]
+        raise _invalid(path, f"tensor {entry.name!r} is in {other.name} too")
+    entries[entry.name] = entry
+
+
+def _complete(entries: Mapping[str, Entry], located: Located) -> None:
+    for name, path in (located.homes or {}).items():
+        if name not in entries:
+            raise _invalid(path, f"the index promises tensor {name!r} in it")
+
+
+def _invalid(path: Path, reason: str) -> CheckpointInvalid:
+    return CheckpointInvalid(
+        f"{path} is not a valid safetensors file: {reason}.",
+        remedy="Download or save it again.",
+    )

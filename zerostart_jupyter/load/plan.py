@@ -1,0 +1,148 @@
+"""Which bytes to read next, in what pieces. Pure: no file, no thread, no clock.
+
+Wanted tensors become blocks: runs of bytes, cut at multiples of the alignment, read in file
+order. `lift` moves the blocks of a tensor somebody waits for to the front.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from zerostart_jupyter.load.checkpoint import Entry
+
+ALIGN = 4096  # bytes: the page, and the largest logical block O_DIRECT is known to ask for
+GAP = 1 << 20  # bytes of unwanted data that are cheaper to read than to skip
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The part of one tensor that lies in a block; offsets in the file."""
+
+    entry: Entry
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One read: `start` is aligned, `stop` is aligned or the end of what is wanted."""
+
+    number: int
+    shard: int
+    start: int
+    stop: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def payload(self) -> int:
+        """Bytes of tensors in the block: less than its length where it was aligned."""
+        return sum(piece.stop - piece.start for piece in self.pieces)
+
+
+class Plan:
+    """Hands out blocks in the order of need. Not thread-safe: its user holds a lock.
+
+    `budget` bounds the bytes in flight; one block is always allowed.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        *,
+        block: int,
+        gap: int = GAP,
+        budget: int | None = None,
+    ) -> None:
+        if block < ALIGN or block % ALIGN:
+            raise ValueError(f"a block is a multiple of {ALIGN} bytes")
+        ordered = sorted(entries, key=lambda entry: (entry.shard, entry.start, entry.stop))
+        self.empty = tuple(entry.name for entry in ordered if entry.nbytes == 0)
+        self.blocks = tuple(_blocks([entry for entry in ordered if entry.nbytes], block, gap))
+        self._budget = budget
+        self._in_flight = 0
+        self._taken = [False] * len(self.blocks)
+        self._waiting = len(self.blocks)
+        self._left: dict[str, int] = {}
+        self._of: dict[str, list[int]] = {}
+        for each in self.blocks:
+            for piece in each.pieces:
+                self._left[piece.entry.name] = self._left.get(piece.entry.name, 0) + 1
+                self._of.setdefault(piece.entry.name, []).append(each.number)
+        # (rank, number): demanded blocks rank below 0 in the order of demand; old ranks of a
+        # lifted block stay in the heap and are passed over.
+        self._heap = [(1, number) for number in range(len(self.blocks))]
+        self._lifts = -(1 << 62)
+
+    def take(self) -> Block | None:
+        """The next block to read; None if all are begun, or the budget is spent for now."""
+        while self._heap and self._taken[self._heap[0][1]]:
+            heapq.heappop(self._heap)
+        if not self._heap:
+            return None
+        block = self.blocks[self._heap[0][1]]
+        size = block.stop - block.start
+        if self._budget is not None and self._in_flight and self._in_flight + size > self._budget:
+            return None
+        heapq.heappop(self._heap)
+        self._taken[block.number] = True
+        self._waiting -= 1
+        self._in_flight += size
+        return block
+
+    def lift(self, names: Iterable[str]) -> None:
+        """Read these tensors next, in this order; earlier demands stay ahead of later ones."""
+        for name in names:
+            for number in self._of.get(name, ()):
+                if not self._taken[number]:
+                    self._lifts += 1
+                    heapq.heappush(self._heap, (self._lifts, number))
+
+    def finish(self, block: Block) -> list[Entry]:
+        """Say that a block's bytes are in place; returns the tensors that are whole by it."""
+        self._in_flight -= block.stop - block.start
+        whole = []
+        for piece in block.pieces:
+            self._left[piece.entry.name] -= 1
+            if self._left[piece.entry.name] == 0:
+                whole.append(piece.entry)
+        return whole
+
+    @property
+    def exhausted(self) -> bool:
+        """True once every block was handed out."""
+        return self._waiting == 0
+
+
+def _blocks(entries: Sequence[Entry], size: int, gap: int) -> Iterator[Block]:
+    number = 0
+    for run in _runs(entries, gap):
+        at = run[0].start // ALIGN * ALIGN
+        end = run[-1].stop
+        first = 0
+        while at < end:
+            stop = min(at + size, end)
+            while run[first].stop <= at:
+                first += 1
+            pieces = []
+            for index in range(first, len(run)):
+                entry = run[index]
+                if entry.start >= stop:
+                    break
+                pieces.append(Piece(entry, max(entry.start, at), min(entry.stop, stop)))
+            if pieces:  # else the block lies in a gap
+                yield Block(number, run[0].shard, at, stop, tuple(pieces))
+                number += 1
+            at = stop
+
+
+def _runs(entries: Sequence[Entry], gap: int) -> Iterator[list[Entry]]:
+    run: list[Entry] = []
+    for entry in entries:
+        if run and (entry.shard != run[-1].shard or entry.start - run[-1].stop > gap):
+            yield run
+            run = []
+        run.append(entry)
+    if run:
+        yield run

@@ -1,0 +1,130 @@
+"""Bytes → torch tensors: views where the bytes allow it, copies where they do not."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+
+import torch
+
+from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
+from zerostart_jupyter.core.references import Reference, references
+from zerostart_jupyter.load.checkpoint import Entry, Shard
+from zerostart_jupyter.load.dtypes import CONVERTIBLE, DTYPES, SPELLINGS
+
+
+def allocate(count: int, device: str) -> torch.UntypedStorage:
+    """Fresh memory for one tensor's bytes."""
+    return torch.empty(count, dtype=torch.uint8, device=device).untyped_storage()
+
+
+def dtype_of(entry: Entry, shard: Shard) -> torch.dtype:
+    """The torch type that holds a tensor; raises CheckpointInvalid where torch has none."""
+    name = DTYPES[entry.dtype].torch
+    found = getattr(torch, name, None) if name else None
+    if not isinstance(found, torch.dtype):
+        raise CheckpointInvalid(
+            f"{shard.path}: tensor {entry.name!r} is {entry.dtype}, which torch "
+            f"{torch.__version__} does not have.",
+            remedy="Install a newer torch, or save the tensor in another type.",
+        )
+    shape_of(entry, shard)
+    return found
+
+
+def parse_dtype(wanted: str | torch.dtype | None) -> torch.dtype | None:
+    """The torch type a user named ("bf16", "float32", torch.float16), or None for the file's."""
+    if wanted is None or isinstance(wanted, torch.dtype):
+        return wanted
+    name = SPELLINGS.get(wanted.strip().lower().removeprefix("torch."))
+    if wanted.strip().lower() == "auto":
+        return None
+    if name is None:
+        raise LoadError(
+            f"{wanted!r} is not a dtype that weights can be converted to.",
+            remedy=f"Use one of {', '.join(sorted(set(SPELLINGS.values())))}.",
+        )
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+def view(entry: Entry, shard: Shard, storage: torch.UntypedStorage) -> torch.Tensor:
+    """A tensor over the bytes, with a version counter of its own; copied if they are misaligned."""
+    dtype, shape = dtype_of(entry, shard), shape_of(entry, shard)
+    if storage.device.type == "cpu" and storage.data_ptr() % dtype.itemsize:
+        storage = _copy(storage, entry.nbytes)
+    tensor = torch.empty(0, dtype=dtype, device=storage.device)
+    return tensor.set_(storage, 0, shape, _strides(shape))
+
+
+def empty(entry: Entry, shard: Shard, device: str) -> torch.Tensor:
+    """A tensor without elements: there is nothing to read for it."""
+    return torch.empty(shape_of(entry, shard), dtype=dtype_of(entry, shard), device=device)
+
+
+def finished(
+    tensor: torch.Tensor, entry: Entry, device: str, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """The tensor where and as it was asked for: moved and converted if need be."""
+    target = dtype if dtype is not None and entry.dtype in CONVERTIBLE else tensor.dtype
+    return tensor.to(device=device, dtype=target)
+
+
+def reference(entry: Entry, shard: Shard) -> Reference:
+    """Where the tensor's bytes are on disk."""
+    return Reference(shard.path, entry.start, entry.nbytes, shard.identity)
+
+
+def remember(name: str, tensor: torch.Tensor, origin: Reference) -> None:
+    """Note in core.references that the tensor's bytes are those of the file."""
+    owner = weakref.ref(tensor)
+
+    def address() -> int:
+        living = owner()
+        return 0 if living is None else living.data_ptr()
+
+    def version() -> int:
+        living = owner()
+        return -1 if living is None else living._version
+
+    references().add(
+        name,
+        tensor,
+        origin,
+        address=address,
+        version=version,
+        device=str(tensor.device),
+    )
+
+
+def shape_of(entry: Entry, shard: Shard) -> tuple[int, ...]:
+    """A tensor's shape as torch counts: two F4 share one element, so the last extent is halved."""
+    shape = entry.shape
+    if entry.dtype == "F4":
+        if not shape or shape[-1] % 2:
+            raise _unshapely(entry, shard, "torch packs F4 in pairs along the last dimension")
+        shape = (*shape[:-1], shape[-1] // 2)
+    if any(extent >= 1 << 63 for extent in shape):
+        raise _unshapely(entry, shard, "torch counts to 2^63")
+    return shape
+
+
+def _unshapely(entry: Entry, shard: Shard, reason: str) -> CheckpointInvalid:
+    return CheckpointInvalid(
+        f"{shard.path}: tensor {entry.name!r} has the shape {list(entry.shape)}, but {reason}.",
+        remedy="Save it in a shape that torch has.",
+    )
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if 0 in shape:
+        return tuple(1 for _ in shape)
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _copy(storage: torch.UntypedStorage, count: int) -> torch.UntypedStorage:
+    fresh = allocate(count, "cpu")
+    ctypes.memmove(fresh.data_ptr(), storage.data_ptr(), count)
+    return fresh

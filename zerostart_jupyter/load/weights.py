@@ -1,0 +1,222 @@
+"""The handle of a load: a mapping of tensors that can be used while they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from zerostart_jupyter.core.errors import LoadTimeout, TensorMissing
+from zerostart_jupyter.core.references import Reference
+from zerostart_jupyter.load.checkpoint import Checkpoint
+from zerostart_jupyter.load.readers.contract import Statistics
+from zerostart_jupyter.load.tensors import remember, shape_of
+
+GIB = 1 << 30
+
+
+class Weights(Mapping[str, torch.Tensor]):
+    """The tensors of a checkpoint, in file order.
+
+    `weights["name"]` waits for that tensor alone and moves its read to the front; names, length
+    and `in` never wait. `tensors` and `bytes` are totals (bytes as they lie in the file).
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: str, dtype: str | None, reader: str
+    ) -> None:
+        self.title = checkpoint.title
+        self.files = tuple(shard.path for shard in checkpoint.shards)
+        self.metadata: Mapping[str, str] = dict(checkpoint.metadata)
+        self.tensors = len(checkpoint.entries)
+        self.bytes = checkpoint.nbytes
+        self.device = device
+        self.dtype = dtype
+        self.reader = reader
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: shape_of(entry, checkpoint.shards[entry.shard])
+            for name, entry in checkpoint.entries.items()
+        }
+        self.statistics: Statistics = {}
+        self._names = tuple(checkpoint.entries)
+        self._here: dict[str, torch.Tensor | None] = dict.fromkeys(self._names)
+        self._changed = threading.Condition()
+        self._sizes = {name: entry.nbytes for name, entry in checkpoint.entries.items()}
+        self._origins: dict[str, Reference] = {}
+        self._arrived = 0
+        self._began = time.monotonic()
+        self._ended: float | None = None
+        self._error: BaseException | None = None
+        self._when_done: list[Callable[[], None]] = []
+        self._demand: Callable[[Iterable[str]], None] = lambda names: None
+        self._stop: Callable[[], None] = lambda: None
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """The tensor, once it has arrived. Raises TensorMissing, or what ended the load."""
+        found = self._peek(name)
+        if found is None:
+            self._await([name], None)
+            found = self._here[name]
+            assert found is not None
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._here
+
+    def wait(self, timeout: float | None = None, *, names: Iterable[str] | None = None) -> Weights:
+        """This handle, once all tensors (or those named, which are read first) have arrived.
+
+        Raises LoadTimeout after `timeout` seconds, or what ended the load early.
+        """
+        if names is None:
+            self._await(None, timeout)
+        else:
+            wanted = list(names)
+            for name in wanted:
+                self._peek(name)
+            self._await(wanted, timeout)
+        return self
+
+    def cancel(self) -> None:
+        """Stop reading. Tensors that have arrived stay; waiting for others raises Cancelled."""
+        self._stop()
+
+    def __await__(self) -> Generator[Any, None, Weights]:
+        return self._finished().__await__()
+
+    @property
+    def done(self) -> bool:
+        """True once nothing is read any more, whether it went well or not."""
+        return self._ended is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long the load took, or has taken so far."""
+        return (self._ended or time.monotonic()) - self._began
+
+    @property
+    def gb_per_second(self) -> float:
+        """10^9 bytes of tensors a second, of those that have arrived."""
+        return self._arrived / 1e9 / self.seconds if self.seconds > 0 else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """What `zerostart load --json` prints."""
+        return {
+            "source": self.title,
+            "tensors": self.tensors,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 6),
+            "gb_per_second": round(self.gb_per_second, 3),
+            "reader": self.reader,
+            "device": self.device,
+            "dtype": self.dtype,
+            "shards": len(self.files),
+            "done": self.done,
+            "statistics": dict(self.statistics),
+        }
+
+    def __repr__(self) -> str:
+        if not self.done:
+            return (
+                f"<Weights {self.title}: {self._arrived / GIB:.2f} of {self.bytes / GIB:.2f} GiB, "
+                f"{self.tensors} tensors, loading to {self.device}>"
+            )
+        ended = "failed after" if self._error else "in"
+        return (
+            f"<Weights {self.title}: {self.tensors} tensors, {self.bytes / GIB:.2f} GiB on "
+            f"{self.device} {ended} {self.seconds:.2f} s ({self.gb_per_second:.2f} GB/s, "
+            f"{self.reader})>"
+        )
+
+    # What the loader calls.
+
+    def _deliver(self, name: str, tensor: torch.Tensor, origin: Reference | None) -> None:
+        if origin is not None:
+            remember(name, tensor, origin)
+        with self._changed:
+            self._here[name] = tensor
+            if origin is not None:
+                self._origins[name] = origin
+            self._arrived += self._sizes[name]
+            self._changed.notify_all()
+
+    def _finish(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._error = error
+            self._ended = time.monotonic()
+            # Nothing will call the loader again: let go of it and of what it holds.
+            self._demand = lambda names: None
+            self._stop = lambda: None
+            callbacks, self._when_done = self._when_done, []
+            self._changed.notify_all()
+        for callback in callbacks:
+            callback()
+
+    def _also(self, name: str, tensor: torch.Tensor) -> None:
+        """Another tensor holds the bytes of this one now: a parameter made of it."""
+        origin = self._origins.get(name)
+        if origin and tensor.dtype == self[name].dtype and tensor.is_contiguous():
+            remember(name, tensor, origin)
+
+    def _peek(self, name: str) -> torch.Tensor | None:
+        try:
+            return self._here[name]
+        except KeyError:
+            close = difflib.get_close_matches(str(name), self._names[:20_000], n=1)
+            raise TensorMissing(
+                f"{self.title} has no tensor {name!r}.",
+                remedy=f"Did you mean {close[0]!r}?" if close else "list(weights) shows the names.",
+            ) from None
+
+    def _await(self, names: list[str] | None, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        demanded = False
+        while True:
+            with self._changed:
+                # Those that have been seen need not be looked at again.
+                while names and self._here[names[-1]] is not None:
+                    names.pop()
+                if names == [] or (names is None and self._ended is not None and not self._error):
+                    return
+                if self._error is not None:
+                    raise self._error
+                if demanded or names is None:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise LoadTimeout(
+                            f"{self.title} was not loaded within {timeout:g} s.",
+                            remedy="It goes on in the background: wait again, or cancel it.",
+                        )
+                    self._changed.wait(left)
+                    continue
+            # Not under our lock: the loader takes its own.
+            self._demand([name for name in names if self._here[name] is None])
+            demanded = True
+
+    async def _finished(self) -> Weights:
+        loop = asyncio.get_running_loop()
+        woken = asyncio.Event()
+        with self._changed:
+            if self._ended is None:
+                self._when_done.append(lambda: _wake(loop, woken))
+            else:
+                woken.set()
+        await woken.wait()
+        return self.wait()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # nobody waits on a loop that was closed meanwhile
+        loop.call_soon_threadsafe(event.set)
