@@ -1,0 +1,53 @@
+# A fresh Debian or Ubuntu with python3 >= 3.11 and make is enough; everything else is set up in .venv.
+PYTHON ?= python3
+SETUP = $(PYTHON) tools/setup.py
+CHECK = .venv/bin/python tools/check.py
+
+.PHONY: help setup demo test test-all test-gpu lint format docs clean
+
+help:
+	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
+	@echo "make test       every gate and every test but the long and the GPU ones"
+	@echo "make test-all   the long ones too"
+	@echo "make test-gpu   those that need an NVIDIA GPU"
+	@echo "make lint       ruff, mypy, import-linter, tsc and the panel's unit tests"
+	@echo "make format     format what ruff can"
+	@echo "make docs       write the generated pages of docs/ anew"
+	@echo "make clean      remove everything that was set up or built here"
+
+setup:
+	@$(SETUP) criu browser frontend
+
+demo:
+	@$(SETUP) criu
+	@.venv/bin/python tools/demo.py
+
+test:
+	@$(SETUP) criu browser frontend
+	@$(CHECK) test
+
+test-all:
+	@$(SETUP) criu browser frontend
+	@$(CHECK) all
+
+test-gpu:
+	@$(SETUP) criu
+	@$(CHECK) gpu
+
+lint:
+	@$(SETUP) frontend
+	@$(CHECK) lint
+
+format:
+	@$(SETUP)
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+docs:
+	@$(SETUP)
+	@.venv/bin/python tools/write_docs.py
+
+clean:
+	rm -rf .venv dist build labextension/node_modules labextension/lib labextension/*.tsbuildinfo
+	rm -rf zerostart_jupyter/labextension tests/artifacts .coverage .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""`make lint`, `make test`, `make test-all`, `make test-gpu`: every gate, and pytest last.
+
+    .venv/bin/python tools/check.py lint | test | all | gpu
+
+A gate that fails does not keep the others from running; pytest runs when all have passed, and its
+summary is the last thing printed. Tests that need what this machine lacks are deselected, each
+group with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from setup import BROWSERS, FRONTEND
+from steps import PYTHON, VENV, Failed, main_guard, run, say, step, with_venv
+
+BIN = VENV / "bin"
+SOURCES = ["zerostart_jupyter", "zerostart.py", "tests", "tools"]
+GATES: dict[str, list[str | os.PathLike[str]]] = {
+    "ruff check": [BIN / "ruff", "check", "--quiet", *SOURCES],
+    "ruff format": [BIN / "ruff", "format", "--quiet", "--check", *SOURCES],
+    "mypy --strict": [BIN / "mypy", "--no-error-summary"],
+    "import-linter: who may import whom": [BIN / "lint-imports", "--no-cache"],
+}
+FRONTEND_GATES: dict[str, list[str | os.PathLike[str]]] = {
+    "tsc: the lab panel's types": ["jlpm", "tsc", "--noEmit"],
+    "the lab panel's unit tests": ["jlpm", "test"],
+}
+CORE_COVERAGE: list[str | os.PathLike[str]] = [
+    *(PYTHON, "-m", "pytest", "-q", "tests/core", "--cov=zerostart_jupyter.core"),
+    *("--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing:skip-covered"),
+]
+
+
+def main() -> None:
+    what = sys.argv[1] if len(sys.argv) == 2 else ""
+    if what == "gpu":
+        if shutil.which("nvidia-smi") is None:
+            raise Failed("There is no NVIDIA driver here (nvidia-smi is missing).")
+        sys.exit(pytest("gpu", {}))
+    if what not in ("lint", "test", "all"):
+        raise Failed("Say what: lint, test, all or gpu.")
+    gates(with_coverage=what != "lint")
+    if what != "lint":
+        sys.exit(pytest("not gpu" if what == "all" else "not slow and not gpu", missing()))
+
+
+def gates(*, with_coverage: bool) -> None:
+    """Run every gate; raises Failed with the names of those that did not pass."""
+    failed = []
+    plan = [(name, command, None) for name, command in GATES.items()]
+    plan += [(name, command, FRONTEND) for name, command in FRONTEND_GATES.items()]
+    if with_coverage:
+        plan.append(("core: 100 % of lines and branches", CORE_COVERAGE, None))
+    for name, command, folder in plan:
+        try:
+            with step(name):
+                run(command, folder=folder or VENV.parent, quiet=True)
+        except Failed as error:
+            say(f"  ✗ {error}")
+            failed.append(name)
+    if failed:
+        raise Failed(f"Not passed: {', '.join(failed)}.")
+
+
+def missing() -> dict[str, str]:
+    """Markers whose tests cannot run on this machine, with the reason."""
+    found = {}
+    if not any(shutil.which(name) for name in BROWSERS):
+        found["e2e"] = "no browser; `apt-get install chromium`"
+    asked = subprocess.run(
+        [PYTHON, "-c", _CRIU], capture_output=True, text=True, check=False, env=with_venv()
+    )
+    if asked.returncode or asked.stdout.strip():
+        found["criu"] = asked.stdout.strip() or asked.stderr.strip().splitlines()[-1]
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        found["compiler"] = "no C compiler; `apt-get install gcc libc6-dev`"
+    return found
+
+
+_CRIU = """
+from zerostart_jupyter.doctor import doctor
+for each in doctor():
+    if each.name == "process" and not each.ok:
+        print(each.reason, each.remedy)
+"""
+
+
+def pytest(markers: str, without: dict[str, str]) -> int:
+    """Run the tests, saying what is left out and why; pytest's own exit code."""
+    for marker, reason in without.items():
+        say(f"! Left out: tests marked `{marker}`: {reason}")
+        markers += f" and not {marker}"
+    say(f"▸ pytest -m {markers!r}")
+    command = [PYTHON, "-m", "pytest", "-m", markers]
+    return subprocess.run(
+        command, cwd=VENV.parent, stdin=subprocess.DEVNULL, env=with_venv(), check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    main_guard(main)

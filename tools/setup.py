@@ -1,0 +1,120 @@
+"""Makes this machine ready for `make demo` and `make test`.
+
+    python3 tools/setup.py [criu] [browser] [frontend]
+
+Needs Python 3.11 and nothing else; what it installs goes into .venv. Where a step needs root and
+has none, it says so, and `make test` says which tests that leaves out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 -- whoever has an older one should be told
+    sys.exit(f"✗ Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}.")
+
+import pip_configuration
+from steps import PYTHON, ROOT, VENV, Failed, apt_install, digest, main_guard, once, run, say, step
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FRONTEND = ROOT / "labextension"
+
+
+def main() -> None:
+    wanted = set(sys.argv[1:])
+    make_environment()
+    install()
+    if "frontend" in wanted:
+        install_frontend()
+    if "criu" in wanted:
+        may_fail("criu", set_up_criu, "tests marked `criu`, and the tour's snapshot")
+    if "browser" in wanted:
+        may_fail("browser", set_up_browser, "tests marked `e2e`")
+
+
+def make_environment() -> None:
+    """A virtual environment with uv in it."""
+    base = Path(sys.executable).resolve()
+    with once("environment", digest([], str(base), sys.version)) as needed:
+        if not needed and works():
+            return
+        with step(f"Making a virtual environment with Python {sys.version.split()[0]} in .venv"):
+            if VENV.exists() and not works():
+                shutil.rmtree(VENV)
+            if not VENV.exists():
+                make_venv()
+        with step("Installing uv"):
+            command = [PYTHON, "-m", "pip", "install", "--quiet", "uv>=0.11"]
+            run([*command, "--disable-pip-version-check"])
+
+
+def works() -> bool:
+    try:
+        ran = subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return ran.returncode == 0
+
+
+def make_venv() -> None:
+    try:
+        import ensurepip  # noqa: F401 -- Debian ships it apart from Python
+    except ImportError:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        say(f"  Python's ensurepip is missing; Debian has it in python{version}-venv.")
+        apt_install(f"python{version}-venv")
+    run([sys.executable, "-m", "venv", VENV], quiet=True)
+
+
+def install() -> None:
+    """The package, editable, with its frontend built and everything the tests need."""
+    sources = [ROOT / "pyproject.toml", FRONTEND / "package.json", FRONTEND / "yarn.lock"]
+    sources += [FRONTEND / "src", FRONTEND / "style", FRONTEND / "schema"]
+    arguments, variables = pip_configuration.for_uv(pip_configuration.read(str(PYTHON)), os.environ)
+    stamp = digest([path for path in sources if path.exists()], *arguments)
+    with once("install", stamp) as needed:
+        if needed:
+            with step("Installing zerostart and its tests' packages, and building the lab panel"):
+                # Of the two, the hook keeps what is there; what is there may be of older sources.
+                shutil.rmtree(ROOT / "zerostart_jupyter" / "labextension", ignore_errors=True)
+                uv = [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON, *arguments]
+                run([*uv, "--editable", ".[dev]"], environ=variables)
+
+
+def install_frontend() -> None:
+    """The packages that check and test the frontend."""
+    sources = [FRONTEND / "package.json", FRONTEND / "yarn.lock", FRONTEND / ".yarnrc.yml"]
+    stamp = digest([path for path in sources if path.exists()])
+    with once("frontend", stamp) as needed:
+        if needed or not (FRONTEND / "node_modules").exists():
+            with step("Installing the frontend's packages"):
+                run(["jlpm", "install", "--immutable"], folder=FRONTEND, quiet=True)
+
+
+def set_up_criu() -> None:
+    """A CRIU that is new enough, fetched without root where the machine's own is not."""
+    run([VENV / "bin" / "zerostart", "setup", "criu"])
+
+
+def set_up_browser() -> None:
+    """A browser for the tests of the lab panel."""
+    if not any(shutil.which(name) for name in BROWSERS):
+        apt_install("chromium", "fonts-dejavu-core")
+
+
+def may_fail(name: str, work: object, left_out: str) -> None:
+    """Do a step whose failure leaves something out and does not end the set-up."""
+    assert callable(work)
+    try:
+        with step(work.__doc__.splitlines()[0].rstrip(".") if work.__doc__ else name):
+            work()
+    except Failed as error:
+        say(f"  ! {error}\n  ! Left out: {left_out}.")
+
+
+if __name__ == "__main__":
+    main_guard(main)
