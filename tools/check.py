@@ -9,27 +9,26 @@ group with its reason.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 
 from setup import BROWSERS, FRONTEND
-from steps import PYTHON, VENV, Failed, main_guard, run, say, step, with_venv
+from steps import PYTHON, ROOT, VENV, Failed, Word, main_guard, run, say, step, with_venv
 
 BIN = VENV / "bin"
 SOURCES = ["zerostart_jupyter", "zerostart.py", "tests", "tools"]
-GATES: dict[str, list[str | os.PathLike[str]]] = {
+GATES: dict[str, list[Word]] = {
     "ruff check": [BIN / "ruff", "check", "--quiet", *SOURCES],
     "ruff format": [BIN / "ruff", "format", "--quiet", "--check", *SOURCES],
     "mypy --strict": [BIN / "mypy", "--no-error-summary"],
     "import-linter: who may import whom": [BIN / "lint-imports", "--no-cache"],
 }
-FRONTEND_GATES: dict[str, list[str | os.PathLike[str]]] = {
+FRONTEND_GATES: dict[str, list[Word]] = {
     "tsc: the lab panel's types": ["jlpm", "tsc", "--noEmit"],
     "the lab panel's unit tests": ["jlpm", "test"],
 }
-CORE_COVERAGE: list[str | os.PathLike[str]] = [
+CORE_COVERAGE: list[Word] = [
     *(PYTHON, "-m", "pytest", "-q", "tests/core", "--cov=zerostart_jupyter.core"),
     *("--cov-branch", "--cov-fail-under=100", "--cov-report=term-missing:skip-covered"),
 ]
@@ -51,14 +50,14 @@ def main() -> None:
 def gates(*, with_coverage: bool) -> None:
     """Run every gate; raises Failed with the names of those that did not pass."""
     failed = []
-    plan = [(name, command, None) for name, command in GATES.items()]
+    plan = [(name, command, ROOT) for name, command in GATES.items()]
     plan += [(name, command, FRONTEND) for name, command in FRONTEND_GATES.items()]
     if with_coverage:
-        plan.append(("core: 100 % of lines and branches", CORE_COVERAGE, None))
+        plan.append(("core: 100 % of lines and branches", CORE_COVERAGE, ROOT))
     for name, command, folder in plan:
         try:
             with step(name):
-                run(command, folder=folder or VENV.parent, quiet=True)
+                run(command, folder=folder, quiet=True)
         except Failed as error:
             say(f"  ✗ {error}")
             failed.append(name)
@@ -95,9 +94,9 @@ def pytest(markers: str, without: dict[str, str]) -> int:
         say(f"! Left out: tests marked `{marker}`: {reason}")
         markers += f" and not {marker}"
     say(f"▸ pytest -m {markers!r}")
-    command = [PYTHON, "-m", "pytest", "-m", markers]
+    command: list[Word] = [PYTHON, "-m", "pytest", "-m", markers]
     return subprocess.run(
-        command, cwd=VENV.parent, stdin=subprocess.DEVNULL, env=with_venv(), check=False
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, env=with_venv(), check=False
     ).returncode
 
 

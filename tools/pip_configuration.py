@@ -60,6 +60,7 @@ def for_uv(pip: Mapping[str, str], environ: Mapping[str, str]) -> tuple[list[str
 
     variables = {
         "SSL_CERT_FILE": pip.get("cert"),
+        "NODE_EXTRA_CA_CERTS": pip.get("cert"),  # the frontend's packages come the same way
         "SSL_CLIENT_CERT": pip.get("client-cert"),
         "HTTPS_PROXY": pip.get("proxy"),
         "UV_HTTP_TIMEOUT": pip.get("timeout", pip.get("default-timeout")),

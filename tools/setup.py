@@ -1,6 +1,6 @@
 """Makes this machine ready for `make demo` and `make test`.
 
-    python3 tools/setup.py [criu] [browser] [frontend]
+    python3 tools/setup.py [criu] [browser] [frontend] [kvikio]
 
 Needs Python 3.11 and nothing else; what it installs goes into .venv. Where a step needs root and
 has none, it says so, and `make test` says which tests that leaves out.
@@ -12,13 +12,28 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 if sys.version_info < (3, 11):  # noqa: UP036 -- whoever has an older one should be told
     sys.exit(f"✗ Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}.")
 
 import pip_configuration
-from steps import PYTHON, ROOT, VENV, Failed, apt_install, digest, main_guard, once, run, say, step
+import set_up_kvikio
+from steps import (
+    PYTHON,
+    ROOT,
+    VENV,
+    Failed,
+    Word,
+    apt_install,
+    digest,
+    main_guard,
+    once,
+    run,
+    say,
+    step,
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FRONTEND = ROOT / "labextension"
@@ -30,10 +45,12 @@ def main() -> None:
     install()
     if "frontend" in wanted:
         install_frontend()
+    if "kvikio" in wanted:
+        set_up_kvikio.main()
     if "criu" in wanted:
-        may_fail("criu", set_up_criu, "tests marked `criu`, and the tour's snapshot")
+        may_fail("Setting up CRIU", set_up_criu, "tests marked `criu`, and the tour's snapshot")
     if "browser" in wanted:
-        may_fail("browser", set_up_browser, "tests marked `e2e`")
+        may_fail("Looking for a browser", set_up_browser, "tests marked `e2e`")
 
 
 def make_environment() -> None:
@@ -48,8 +65,8 @@ def make_environment() -> None:
             if not VENV.exists():
                 make_venv()
         with step("Installing uv"):
-            command = [PYTHON, "-m", "pip", "install", "--quiet", "uv>=0.11"]
-            run([*command, "--disable-pip-version-check"])
+            pip: list[Word] = [PYTHON, "-m", "pip", "--disable-pip-version-check"]
+            run([*pip, "install", "--quiet", "uv>=0.11"])
 
 
 def works() -> bool:
@@ -81,8 +98,11 @@ def install() -> None:
             with step("Installing zerostart and its tests' packages, and building the lab panel"):
                 # Of the two, the hook keeps what is there; what is there may be of older sources.
                 shutil.rmtree(ROOT / "zerostart_jupyter" / "labextension", ignore_errors=True)
-                uv = [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON, *arguments]
-                run([*uv, "--editable", ".[dev]"], environ=variables)
+                uv: list[Word] = [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON]
+                terminal = sys.stdout.isatty()
+                run(
+                    [*uv, *arguments, "--editable", ".[dev]"], environ=variables, quiet=not terminal
+                )
 
 
 def install_frontend() -> None:
@@ -106,11 +126,10 @@ def set_up_browser() -> None:
         apt_install("chromium", "fonts-dejavu-core")
 
 
-def may_fail(name: str, work: object, left_out: str) -> None:
+def may_fail(name: str, work: Callable[[], None], left_out: str) -> None:
     """Do a step whose failure leaves something out and does not end the set-up."""
-    assert callable(work)
     try:
-        with step(work.__doc__.splitlines()[0].rstrip(".") if work.__doc__ else name):
+        with step(name):
             work()
     except Failed as error:
         say(f"  ! {error}\n  ! Left out: {left_out}.")

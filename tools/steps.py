@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "setup"
+
+Word = str | os.PathLike[str]
 
 
 class Failed(Exception):
@@ -40,7 +42,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def run(
-    command: Sequence[str | os.PathLike[str]],
+    command: Sequence[Word],
     *,
     environ: Mapping[str, str] | None = None,
     folder: Path = ROOT,
@@ -113,9 +115,8 @@ def apt_install(*packages: str) -> None:
     )
 
 
-def main_guard(main: object) -> None:
+def main_guard(main: Callable[[], None]) -> None:
     """Run `main`; a step that cannot be done ends it in one line."""
-    assert callable(main)
     try:
         main()
     except Failed as error:

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.reader import BLOCK, ReaderContract
+from tests.load.files import write_shard
+from zerostart_jupyter.core.errors import CheckpointChanged, LoadError
+from zerostart_jupyter.core.references import FileIdentity
+from zerostart_jupyter.load.checkpoint import Checkpoint, Shard, open_checkpoint
+from zerostart_jupyter.load.plan import Plan
+from zerostart_jupyter.load.readers.contract import Reader
+from zerostart_jupyter.load.readers.mapped import MmapReader
+
+
+class TestPopulate(ReaderContract):
+    def make(self, shards: Sequence[Shard], *, block: int, stages: int) -> Reader:
+        reader = MmapReader(shards)
+        assert reader.statistics()["how"] == "populate", "Linux has it since 5.14"
+        return reader
+
+
+class TestWithoutPopulate(ReaderContract):
+    def make(self, shards: Sequence[Shard], *, block: int, stages: int) -> Reader:
+        reader = MmapReader(shards, populate=False)
+        assert reader.statistics()["how"] == "pread"
+        return reader
+
+
+def mapped_pages(path: Path) -> list[str]:
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+
+
+def test_the_mapping_goes_with_its_last_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_shard(path, {"a": 9000, "b": 9000})
+    with open_checkpoint(path) as checkpoint:
+        reader = MmapReader(checkpoint.shards)
+        first = reader.storage(checkpoint.entries["a"])
+        second = reader.storage(checkpoint.entries["b"])
+        reader.close()
+    assert len(mapped_pages(path)) == 1
+    del first
+    assert len(mapped_pages(path)) == 1
+    del second
+    assert mapped_pages(path) == []
+
+
+def test_a_file_cut_within_its_last_page_is_noticed_by_its_identity(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_shard(path, {"a": 9000})
+    with open_checkpoint(path) as checkpoint:
+        reader = MmapReader(checkpoint.shards)
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - 1)
+        for block in Plan(checkpoint.entries.values(), block=BLOCK).blocks:
+            reader.read(block)
+        with pytest.raises(CheckpointChanged):
+            checkpoint.shards[0].verify()
+        reader.close()
+
+
+def test_a_mapping_that_the_system_refuses_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"")
+    with path.open("r+b") as file:
+        file.truncate(1 << 43)  # sparse, and larger than what is allowed below
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with path.open("rb") as file:
+        shard = Shard(path, file.fileno(), FileIdentity.of(file.fileno()))
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 42, hard))
+        try:
+            with pytest.raises(LoadError, match=r"cannot be mapped.*reader=\"direct\""):
+                MmapReader([shard])
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_closing_the_checkpoint_is_not_the_readers_business(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_shard(path, {"a": 5000})
+    checkpoint: Checkpoint = open_checkpoint(path)
+    MmapReader(checkpoint.shards).close()
+    checkpoint.shards[0].verify()
+    checkpoint.close()
