@@ -16,18 +16,18 @@ help:
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
-	@$(SETUP) criu browser frontend
+	@$(SETUP) criu browser frontend kvikio
 
 demo:
 	@$(SETUP) criu
 	@.venv/bin/python tools/demo.py
 
 test:
-	@$(SETUP) criu browser frontend
+	@$(SETUP) criu browser frontend kvikio
 	@$(CHECK) test
 
 test-all:
-	@$(SETUP) criu browser frontend
+	@$(SETUP) criu browser frontend kvikio
 	@$(CHECK) all
 
 test-gpu:

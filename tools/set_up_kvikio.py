@@ -13,7 +13,7 @@ import os
 import shutil
 
 import pip_configuration
-from steps import PYTHON, ROOT, VENV, digest, main_guard, once, run, step
+from steps import PYTHON, ROOT, VENV, Word, digest, main_guard, once, run, step
 
 WHEELS = (
     "kvikio-cu13==26.10.*",
@@ -32,8 +32,9 @@ def main() -> None:
             return
         with step("Fetching kvikio for the tests, without the CUDA libraries"):
             shutil.rmtree(TARGET, ignore_errors=True)
-            uv = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON, *arguments]
-            run([*uv, "--no-deps", "--target", TARGET, *WHEELS], environ=variables)
+            uv: list[Word] = [VENV / "bin" / "uv", "pip", "install", "--quiet", "--python", PYTHON]
+            uv += [*arguments, "--no-deps", "--target", TARGET, *WHEELS]
+            run(uv, environ=variables)
 
 
 if __name__ == "__main__":
