@@ -285,11 +285,15 @@ def hub() -> Hub:
 
 @contextlib.contextmanager
 def operation(
-    kind: str, title: str, *, unit: str = "bytes", hub: Hub | None = None
+    kind: str, title: str, *, unit: str = "bytes", hub: Hub | None = None, id: str | None = None
 ) -> Iterator[Operation]:
-    """Open an operation: said to have begun, and to be done, failed or cancelled, in one place."""
+    """Open an operation: said to have begun, and to be done, failed or cancelled, in one place.
+
+    `id` continues, in another process, an operation that began elsewhere.
+    """
     where = hub or _HUB
     work = Operation(kind, title, unit, where)
+    work.id = id or work.id
     where._enter(work)
     work.update("", state=State.WAITING)
     try:

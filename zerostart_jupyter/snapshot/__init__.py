@@ -1,0 +1,77 @@
+"""A kernel in, a kernel out: save a running kernel, bring it back, run it twice.
+
+Importing this package costs next to nothing; each name is resolved on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zerostart_jupyter.core.settings import Settings
+    from zerostart_jupyter.snapshot.catalog import SnapshotInfo as SnapshotInfo
+    from zerostart_jupyter.snapshot.clones import Clone as Clone
+    from zerostart_jupyter.snapshot.clones import clone as clone
+    from zerostart_jupyter.snapshot.in_place import restore as restore
+    from zerostart_jupyter.snapshot.revival import on_restored as on_restored
+    from zerostart_jupyter.snapshot.save import Saved as Saved
+    from zerostart_jupyter.snapshot.save import snapshot as snapshot
+    from zerostart_jupyter.snapshot.tiers import capabilities as capabilities
+
+_HOMES = {
+    "SnapshotInfo": "catalog",
+    "Clone": "clones",
+    "clone": "clones",
+    "restore": "in_place",
+    "on_restored": "revival",
+    "Saved": "save",
+    "snapshot": "save",
+    "capabilities": "tiers",
+}
+
+__all__ = [*_HOMES, "delete", "publish", "rename", "show", "snapshots"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def snapshots(settings: Settings | None = None) -> list[SnapshotInfo]:
+    """All snapshots of this user, oldest first; reads no image."""
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    return Catalog(settings).list()
+
+
+def show(name: str, *, settings: Settings | None = None) -> SnapshotInfo:
+    """The snapshot of this name or id; raises SnapshotNotFound."""
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    return Catalog(settings).get(name)
+
+
+def delete(name: str, *, settings: Settings | None = None) -> SnapshotInfo:
+    """Remove a snapshot and its kernelspec; kernels restored from it live on."""
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    return Catalog(settings).delete(name)
+
+
+def rename(old: str, new: str, *, settings: Settings | None = None) -> SnapshotInfo:
+    """Give a snapshot another name; raises SnapshotExists if it is taken."""
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    return Catalog(settings).rename(old, new)
+
+
+def publish(name: str, *, settings: Settings | None = None) -> Path:
+    """Make a snapshot a kernel to choose; returns the folder of the kernelspec `zerostart-NAME`."""
+    from zerostart_jupyter.snapshot import kernelspec
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    found = Catalog(settings).get(name)
+    return kernelspec.publish(found.name, found.id)

@@ -1,0 +1,355 @@
+"""The one place that touches ipykernel's insides: its sockets, loops, counters and requests.
+
+Written against ipykernel 7: shell, control and iopub each have a thread and a loop of their own,
+iopub is an XPUB socket, and a cell runs in the main thread.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from zerostart_jupyter.core.errors import SnapshotRefused
+
+T = TypeVar("T")
+
+PATIENCE = 5.0  # seconds for a loop of the kernel to carry something out
+PORTS = ("shell", "control", "iopub", "stdin")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A socket of the kernel and how to run something where it may be touched."""
+
+    name: str
+    socket: Any
+    run: Callable[[Callable[[], Any]], Any]
+    stream: Any
+
+    def endpoint(self) -> str:
+        """Where it is bound."""
+        return bytes(self.socket.LAST_ENDPOINT).rstrip(b"\0").decode()
+
+    def unbind(self, endpoint: str) -> None:
+        """Let go of an endpoint, and of the connections made through it."""
+        self._with_socket(lambda: self.socket.unbind(endpoint))
+
+    def bind(self, endpoint: str, prepare: Callable[[Any], None] = lambda socket: None) -> str:
+        """Take an endpoint; returns it with the port that it got."""
+
+        def take() -> str:
+            prepare(self.socket)
+            self.socket.bind(endpoint)
+            return self.endpoint()
+
+        return str(self._with_socket(take))
+
+    def settle(self) -> None:
+        """Let libzmq finish what it began; a socket that no loop watches does so only now."""
+        if self.stream is None:
+            self.run(lambda: self.socket.EVENTS)
+
+    def _with_socket(self, act: Callable[[], T]) -> T:
+        def run() -> T:
+            done = act()
+            # Using a socket outside its stream eats the edge that the stream waits for.
+            if self.stream is not None:
+                self.stream.flush()
+            return done
+
+        result: T = self.run(run)
+        return result
+
+
+class LiveKernel:
+    """The ipykernel this code runs in; `current()` makes one."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.kernel = app.kernel
+
+    @classmethod
+    def current(cls) -> LiveKernel:
+        """The kernel of this process; raises SnapshotRefused outside the main thread of one."""
+        kernelapp = sys.modules.get("ipykernel.kernelapp")
+        if kernelapp is None or not kernelapp.IPKernelApp.initialized():
+            raise SnapshotRefused(
+                "This process is not a Jupyter kernel.", remedy="Run it in a cell of a notebook."
+            )
+        if threading.current_thread() is not threading.main_thread():
+            raise SnapshotRefused(
+                "A snapshot can only be taken and restored by the main thread.",
+                remedy="Run it in a cell of its own, not in a thread or a subshell.",
+            )
+        return cls(kernelapp.IPKernelApp.instance())
+
+    # sockets
+
+    def channels(self) -> dict[str, Channel]:
+        """Shell, control, iopub and stdin; `pipe` is where forked children send their output."""
+        app, iopub = self.app, self.app.iopub_thread
+        on_iopub = _on(iopub.io_loop)
+        return {
+            "shell": Channel(
+                "shell",
+                app.shell_socket,
+                _on(app.shell_channel_thread.io_loop),
+                self.kernel.shell_stream,
+            ),
+            "control": Channel(
+                "control",
+                app.control_socket,
+                _on(app.control_thread.io_loop),
+                self.kernel.control_stream,
+            ),
+            "iopub": Channel("iopub", iopub.socket, on_iopub, iopub._xpub_stream),
+            "pipe": Channel("pipe", iopub._pipe_in.socket, on_iopub, iopub._pipe_in),
+            "stdin": Channel("stdin", app.stdin_socket, lambda act: act(), None),
+        }
+
+    def note_pipe(self, endpoint: str) -> None:
+        """Tell forked children where to send their output from now on."""
+        self.app.iopub_thread._pipe_port = int(endpoint.rsplit(":", 1)[1])
+
+    def detach_debugger(self, shell: str) -> None:
+        """Cut the debugger's inner connection to the shell socket."""
+        self.app.debug_shell_socket.disconnect(shell)
+
+    def attach_debugger(self, shell: str) -> None:
+        """Make that connection again."""
+        apply = getattr(self.app, "_apply_curve_client_options", None)
+        if apply is not None:
+            apply(self.app.debug_shell_socket)
+        self.app.debug_shell_socket.connect(shell)
+
+    def secure(self, socket: Any) -> None:
+        """Set a socket's CURVE keys to those of the connection."""
+        secret = getattr(self.app, "curve_secretkey", None)
+        if secret is not None:
+            socket.curve_secretkey = secret
+            socket.curve_publickey = self.app.curve_publickey
+        if secret is not None or socket.curve_server:
+            socket.curve_server = secret is not None
+
+    def stop_heartbeat(self) -> None:
+        """End the heartbeat's thread and its socket."""
+        self.app.heartbeat.context.term()
+        self.app.heartbeat.join(PATIENCE)
+
+    def start_heartbeat(self, port: int) -> int:
+        """Start another heartbeat; returns its port."""
+        import zmq
+        from ipykernel.heartbeat import Heartbeat
+
+        keys = {}
+        if getattr(self.app, "curve_secretkey", None) is not None:
+            keys = {
+                "curve_publickey": self.app.curve_publickey,
+                "curve_secretkey": self.app.curve_secretkey,
+            }
+        address = (self.app.transport, self.app.ip, port)
+        heartbeat: Any = Heartbeat
+        self.app.heartbeat = heartbeat(zmq.Context(), address, **keys)
+        self.app.heartbeat.start()
+        return int(self.app.heartbeat.port)
+
+    # what it has to say, and to whom
+
+    def flush(self) -> None:
+        """Hand all output printed so far to the iopub socket."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):
+                stream.flush()
+        sent = threading.Event()
+        self.app.iopub_thread.schedule(sent.set)
+        sent.wait(PATIENCE)
+
+    @contextlib.contextmanager
+    def subscriptions(self) -> Iterator[threading.Semaphore]:
+        """A semaphore that every subscription to iopub releases once."""
+        import zmq
+
+        iopub = self.channels()["iopub"]
+        handle = self.app.iopub_thread._handle_subscription
+        seen = threading.Semaphore(0)
+
+        def take(frames: list[bytes]) -> None:
+            handle(frames)
+            if frames and frames[0][:1] == b"\x01":
+                seen.release()
+
+        def listen(callback: Callable[[list[bytes]], None], *, every: bool) -> None:
+            # Without XPUB_VERBOSE a second subscriber to the same topic goes unnoticed.
+            iopub.socket.setsockopt(zmq.XPUB_VERBOSE, int(every))
+            iopub.stream.on_recv(callback)
+
+        iopub.run(lambda: listen(take, every=True))
+        try:
+            yield seen
+        finally:
+            iopub.run(lambda: listen(handle, every=False))
+
+    def connection(self) -> dict[str, Any]:
+        """The present connection, as a connection file holds it."""
+        app = self.app
+        found = {
+            "ip": app.ip,
+            "transport": app.transport,
+            "key": app.session.key.decode(),
+            "hb_port": app.hb_port,
+        }
+        return found | {f"{name}_port": getattr(app, f"{name}_port") for name in PORTS}
+
+    def take_connection(self, file: str, connection: Mapping[str, Any]) -> None:
+        """Become the kernel of another connection file; nothing is bound yet."""
+        from jupyter_client.session import new_id
+
+        app = self.app
+        app.connection_file = file
+        app.ip, app.transport = connection["ip"], connection["transport"]
+        app.session.key = connection["key"].encode()
+        app.session.session = new_id()
+        app.session.signature_scheme = connection.get("signature_scheme", "hmac-sha256")
+        for name in ("curve_publickey", "curve_secretkey"):
+            if hasattr(app, name):
+                value = connection.get(name)
+                setattr(app, name, value.encode() if isinstance(value, str) else value)
+
+    def note_ports(self, ports: Mapping[str, int]) -> None:
+        """Write down what was bound, for `connect_request` and the connection file."""
+        for name, port in ports.items():
+            setattr(self.app, f"{name}_port", port)
+        self.app._ports = dict(ports)
+        self.kernel.record_ports({f"{name}_port": port for name, port in ports.items()})
+
+    def write_connection_file(self) -> None:
+        """Put ports that were chosen here into the connection file."""
+        self.app.write_connection_file()
+
+    @property
+    def connection_file(self) -> str:
+        """The absolute path of the connection file."""
+        return os.path.abspath(str(self.app.abs_connection_file))
+
+    # the request being served, and the counters
+
+    def request(self) -> tuple[list[bytes], dict[str, Any]]:
+        """The request whose cell is running: whom to answer, and the message."""
+        identities = self.kernel._get_shell_context_var(self.kernel._shell_parent_ident)
+        return identities, self.kernel.get_parent("shell")
+
+    def serve(self, identities: list[bytes], message: Mapping[str, Any]) -> None:
+        """Answer this request in place of the one whose cell is running.
+
+        Both are changed in place: ipykernel's frames below us hold the same objects and will
+        send the reply with them.
+        """
+        present, parent = self.request()
+        present[:] = identities
+        parent.clear()
+        parent.update(message)
+        self.kernel.set_parent(present, parent, "shell")
+
+    def queued(self) -> list[list[bytes]]:
+        """Take out the requests that wait behind the running cell, as they came in."""
+        import zmq
+
+        waiting = self._main_pair().to_socket
+        found = []
+        with contextlib.suppress(zmq.Again):
+            while True:
+                found.append(waiting.recv_multipart(zmq.NOBLOCK))
+        return found
+
+    def requeue(self, requests: Sequence[Sequence[bytes]]) -> None:
+        """Have requests wait behind the running cell, in place of those that did.
+
+        Those were another connection's: nobody expects an answer to them any more.
+        """
+        self.kernel._abort_queues(None)
+        shell, waiting = self.channels()["shell"], self._main_pair().from_socket
+        for request in requests:
+            shell.run(functools.partial(waiting.send_multipart, list(request)))
+
+    def _main_pair(self) -> Any:
+        return self.app.shell_channel_thread.manager.get_shell_channel_to_subshell_pair(None)
+
+    def position(self) -> dict[str, Any]:
+        """Where the running cell is in the session: prompt number, history line and source."""
+        shell = self.kernel.shell
+        inputs = shell.history_manager.input_hist_raw
+        return {"count": shell.execution_count, "line": len(inputs) - 1, "source": inputs[-1]}
+
+    def take_position(self, position: Mapping[str, Any]) -> None:
+        """Have the running cell be at this place of the session."""
+        shell, line = self.kernel.shell, int(position["line"])
+        history = shell.history_manager
+        for inputs in (history.input_hist_parsed, history.input_hist_raw):
+            del inputs[line:]
+            inputs += [""] * (line - len(inputs)) + [position["source"]]
+        shell.execution_count = int(position["count"])
+
+    def begin_session(self) -> None:
+        """A history session of its own, so that two clones do not write into one."""
+        self.kernel.shell.history_manager.new_session()
+
+    # the process around it
+
+    def outputs(self) -> dict[str, int]:
+        """Descriptors of the outputs its launcher gave it; OutStream keeps them aside."""
+        copies = {
+            name: getattr(getattr(sys, name), "_original_stdstream_copy", None)
+            for name in ("stdout", "stderr")
+        }
+        return {
+            "stdin": 0,
+            "stdout": 1 if copies["stdout"] is None else int(copies["stdout"]),
+            "stderr": 2 if copies["stderr"] is None else int(copies["stderr"]),
+        }
+
+    def mute_parent_poller(self) -> None:
+        """Keep ipykernel from ending itself because its parent is another one after a restore.
+
+        Once is enough, and twice would be wrong: in a restored kernel the parent is pid 1.
+        """
+        import ipykernel.parentpoller
+
+        parentpoller: Any = ipykernel.parentpoller
+        if not isinstance(parentpoller.os, _FixedParent):
+            parentpoller.os = _FixedParent(os.getppid())
+
+
+class _FixedParent:
+    """The `os` module with a parent that never changes."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+
+    def getppid(self) -> int:
+        return self._parent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+def _on(loop: Any) -> Callable[[Callable[[], Any]], Any]:
+    def run(act: Callable[[], Any]) -> Any:
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def call() -> None:
+            try:
+                done.set_result(act())
+            except BaseException as error:
+                done.set_exception(error)
+
+        loop.add_callback(call)
+        return done.result(PATIENCE)
+
+    return run

@@ -1,0 +1,192 @@
+"""The snapshots of this user: unique names, listed without reading an image."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.errors import (
+    SnapshotExists,
+    SnapshotNotFound,
+    SnapshotRefused,
+    StoreError,
+)
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import MARKER, Entry, Store
+from zerostart_jupyter.snapshot import kernelspec
+from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
+
+ROOM = "snapshots"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """One line of the list.
+
+    `created` in seconds since the epoch; `bytes` of its images, `gpu_bytes` of them from a GPU;
+    `seconds` the save took, of which the kernel stood still for `frozen_seconds`;
+    `kernel_seconds` of processor time the kernel had spent to come this far, which is about what
+    a restore saves. `parent` names the snapshot the kernel was restored from.
+    """
+
+    name: str
+    id: str
+    tier: str
+    created: float
+    notebook: str | None
+    bytes: int
+    gpu_bytes: int
+    parent: str | None
+    seconds: float
+    frozen_seconds: float
+    kernel_seconds: float
+    path: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain object."""
+        return asdict(self) | {"path": str(self.path)}
+
+    @property
+    def images(self) -> Path:
+        """Where CRIU's files lie."""
+        return self.path / IMAGES
+
+    def manifest(self) -> Manifest:
+        """Everything else that is known; raises SnapshotCorrupt."""
+        return Manifest.read(self.path)
+
+
+class Catalog:
+    """The `snapshots` room of the store."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.read()
+        self.store = Store(self.settings.cache)
+
+    def list(self) -> list[SnapshotInfo]:
+        """All snapshots, oldest first."""
+        entries = [entry for entry in self.store.entries(ROOM) if _ours(entry)]
+        names = {entry.key: str(entry.about.get("name")) for entry in entries}
+        return [_info(entry, names) for entry in entries]
+
+    def get(self, name: str) -> SnapshotInfo:
+        """The snapshot of this name or id; raises SnapshotNotFound that names those there are."""
+        found = self.list()
+        for each in reversed(found):
+            if name in (each.name, each.id):
+                return each
+        known = ", ".join(each.name for each in found[-8:])
+        raise SnapshotNotFound(
+            f"There is no snapshot {name!r}.",
+            remedy=f"There are: {known}." if known else "Save one with `%zs_snapshot save NAME`.",
+        )
+
+    def check(self, name: str, *, replace: bool = False) -> None:
+        """Raise unless a snapshot may be given this name."""
+        if not _NAME.fullmatch(name):
+            raise SnapshotRefused(
+                f"A snapshot cannot be named {name!r}.",
+                remedy="Use letters, digits, '.', '_' and '-', at most 64, the first not a sign.",
+            )
+        # Kernelspecs are found by their lower-case names.
+        if not replace and any(each.name.lower() == name.lower() for each in self.list()):
+            raise SnapshotExists(
+                f"There is already a snapshot {name!r}.",
+                remedy="Choose another name, or delete or rename that one.",
+            )
+
+    @contextlib.contextmanager
+    def reserve(self, name: str, *, replace: bool = False) -> Iterator[None]:
+        """Keep a name from everybody else; raises SnapshotExists if it is taken."""
+        self.check(name, replace=replace)
+        lock = contextlib.ExitStack()
+        try:
+            lock.enter_context(self.store.lock(f"snapshot-{name.lower()}", timeout=0))
+        except StoreError as error:
+            raise SnapshotExists(
+                f"A snapshot {name!r} is just being saved.", remedy="Choose another name."
+            ) from error
+        with lock:
+            self.check(name, replace=replace)
+            yield
+
+    @contextlib.contextmanager
+    def publish(self, key: str, about: dict[str, Any]) -> Iterator[Path]:
+        """Give a directory to fill; on a clean exit it is a snapshot, else nothing is left.
+
+        The caller has the name reserved; others of that name go once this one is there.
+        """
+        with self.store.publish(ROOM, key, about) as directory:
+            (directory / IMAGES).mkdir(mode=0o700)
+            yield directory
+        for each in self.list():
+            if each.name.lower() == about["name"].lower() and each.id != key:
+                self.store.remove(ROOM, each.id)
+
+    def delete(self, name: str) -> SnapshotInfo:
+        """Remove a snapshot and its kernelspec; what was restored from it lives on."""
+        found = self.get(name)
+        kernelspec.withdraw(found.name, found.id)
+        if not self.store.remove(ROOM, found.id):
+            raise SnapshotRefused(
+                f"Snapshot {found.name!r} is just being restored.", remedy="Try again in a moment."
+            )
+        return found
+
+    def rename(self, old: str, new: str) -> SnapshotInfo:
+        """Give a snapshot another name; a published kernelspec follows."""
+        found = self.get(old)
+        if new == found.name:
+            return found
+        with self.reserve(new):
+            entry = self.store.get(ROOM, found.id)
+            if entry is None:
+                raise SnapshotNotFound(f"Snapshot {old!r} is gone.", remedy="Somebody deleted it.")
+            marker = entry.path / MARKER
+            staging = marker.with_suffix(".part")
+            about = dict(entry.about) | {"name": new}
+            staging.write_text(json.dumps({"created": entry.created, "about": about}))
+            staging.chmod(0o600)
+            staging.replace(marker)
+        if kernelspec.withdraw(found.name, found.id):
+            kernelspec.publish(new, found.id)
+        return self.get(found.id)
+
+
+def fresh_id() -> str:
+    """An id nothing else has."""
+    return secrets.token_hex(8)
+
+
+def _ours(entry: Entry) -> bool:
+    # A snapshot is somebody's memory, and code that will run: never take another user's.
+    try:
+        return os.lstat(entry.path).st_uid == os.geteuid() and "name" in entry.about
+    except OSError:
+        return False
+
+
+def _info(entry: Entry, names: dict[str, str]) -> SnapshotInfo:
+    about = entry.about
+    return SnapshotInfo(
+        name=str(about["name"]),
+        id=entry.key,
+        tier=str(about.get("tier", "process")),
+        created=entry.created,
+        notebook=about.get("notebook"),
+        bytes=int(about.get("bytes", 0)),
+        gpu_bytes=int(about.get("gpu_bytes", 0)),
+        parent=names.get(about.get("parent") or ""),
+        seconds=float(about.get("seconds", 0)),
+        frozen_seconds=float(about.get("frozen_seconds", 0)),
+        kernel_seconds=float(about.get("kernel_seconds", 0)),
+        path=entry.path,
+    )

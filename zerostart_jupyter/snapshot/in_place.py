@@ -1,0 +1,178 @@
+"""`restore()`: the kernel that calls it gives its place to the one of the snapshot.
+
+The snapshot is brought back beside the living kernel first, stopped. Whatever of that fails is an
+ordinary exception in the cell. Only when it is there does the kernel let go of its sockets, and
+then either becomes the shepherd by exec (same pid, same connection file) or, if it has a shepherd,
+leaves the change-over to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, NoReturn
+
+from zerostart_jupyter.core.errors import SnapshotError
+from zerostart_jupyter.core.events import operation
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.snapshot import procfs, restored, revival, wire
+from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.launch import command, environment
+from zerostart_jupyter.snapshot.quiesce import Sockets
+
+_CHANGE_OVER = 30.0  # seconds for our shepherd to end us
+
+
+def restore(name: str, *, settings: Settings | None = None) -> NoReturn:
+    """Put the snapshot in place of this kernel; the cell is answered by the one that wakes up.
+
+    Raises SnapshotNotFound, SnapshotRefused, SnapshotCorrupt, CriuMissing, CriuFailed or
+    NotPermitted with this kernel untouched.
+    """
+    settings = settings or Settings.read()
+    kernel = LiveKernel.current()
+    with operation("restore", name, unit="steps") as work:
+        work.update("restoring")
+        channel = revival.shepherd()
+        if channel is None:
+            _become(kernel, _Prepared.beside(kernel, name, settings))
+        _ask(kernel, channel, name, settings)
+
+
+class _Prepared:
+    """A namespace below this kernel in which the snapshot's is stopped."""
+
+    def __init__(self, snapshot: str, outer: subprocess.Popen[bytes], control: int) -> None:
+        self.snapshot = snapshot
+        self.outer = outer
+        self.control = control
+        self.pid = 0
+
+    @classmethod
+    def beside(cls, kernel: LiveKernel, name: str, settings: Settings) -> _Prepared:
+        outputs = kernel.outputs()
+        order = restored.order(name, settings)
+        ours, theirs = socket.socketpair()
+        with order.lease, theirs:
+            outer = subprocess.Popen(
+                command(
+                    "namespace", "--control", str(theirs.fileno()), "--parent", str(os.getpid())
+                ),
+                pass_fds=[theirs.fileno()],
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=outputs["stdout"],
+                stderr=outputs["stderr"],
+            )
+            theirs.close()
+            found = cls(order.info.id, outer, ours.detach())
+            try:
+                found.wait(order.message)
+            except BaseException:
+                found.kill()
+                raise
+        return found
+
+    def wait(self, order: wire.Message) -> None:
+        """Have it restore; raises what kept it from that."""
+        try:
+            wire.send(self.control, order)
+            answer = wire.Reader(self.control).wait()
+        except (EOFError, ConnectionError) as error:
+            raise SnapshotError("The restore was killed.", remedy="Try again.") from error
+        if answer["kind"] == "failed":
+            raise wire.revive(answer)
+        self.pid = answer["pid"]
+
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):
+            self.outer.kill()
+        self.outer.wait()
+        os.close(self.control)
+
+
+def _become(kernel: LiveKernel, prepared: _Prepared) -> NoReturn:
+    """Exec the shepherd. The namespace stays our child, and everything else of us is gone."""
+    sockets = Sockets(kernel)
+    try:
+        revive = _let_go(kernel, sockets)
+        taken = os.memfd_create("zerostart-adopt", 0)
+        body = {
+            "outer": prepared.outer.pid,
+            "control": prepared.control,
+            "pid": prepared.pid,
+            "revive": revive,
+        }
+        os.write(taken, json.dumps(body).encode())
+        argv = command(
+            *("shepherd", "--snapshot", prepared.snapshot, "--adopt", str(taken)),
+            *("-f", kernel.connection_file),
+        )
+        env = environment()
+        _leave_children(prepared.outer.pid)
+        _hand_on({prepared.control, taken}, kernel.outputs())
+        os.execve(sys.executable, argv, env)
+    except BaseException:
+        prepared.kill()
+        sockets.take()
+        raise
+
+
+def _ask(kernel: LiveKernel, channel: wire.Channel, name: str, settings: Settings) -> NoReturn:
+    """Have our shepherd prepare the other, and then put it in our place."""
+    order = restored.order(name, settings)
+    order.lease.close()  # our shepherd takes its own
+    channel.say({"kind": "restore", "snapshot": order.info.id})
+    answer = channel.reader.wait()
+    if answer["kind"] == "failed":
+        raise wire.revive(answer)
+    sockets = Sockets(kernel)
+    try:
+        channel.say({"kind": "leave", "revive": _let_go(kernel, sockets)})
+        time.sleep(_CHANGE_OVER)
+    finally:
+        sockets.take()
+    raise SnapshotError("The restore did not happen.", remedy="Restart the kernel.")
+
+
+def _let_go(kernel: LiveKernel, sockets: Sockets) -> dict[str, Any]:
+    """Quiesce, and say what the other kernel needs to answer in our place."""
+    sockets.let_go()
+    identities, request = kernel.request()
+    return {
+        "identities": [each.hex() for each in identities],
+        "request": json.loads(json.dumps(_plain(request), default=str)),
+        "position": kernel.position(),
+        "subscribers": sockets.subscribers,
+        "queued": [[part.hex() for part in each] for each in kernel.queued()],
+    }
+
+
+def _plain(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name != "buffers"} | {"buffers": []}
+
+
+def _leave_children(but: int) -> None:
+    """End our child processes: they belong to a state that is no more."""
+    for child in procfs.children(os.getpid()):
+        if child != but:
+            for each in reversed(procfs.tree(child)):
+                with contextlib.suppress(OSError):
+                    os.kill(each, signal.SIGKILL)
+
+
+def _hand_on(kept: set[int], outputs: dict[str, int]) -> None:
+    """Leave only these descriptors to the shepherd, and the launcher's outputs on 0 to 2."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if outputs[name] != number:
+            os.dup2(outputs[name], number)
+    for entry in os.listdir("/proc/self/fd"):
+        if int(entry) > 2:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(entry), int(entry) in kept)

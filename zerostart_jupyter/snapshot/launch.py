@@ -1,0 +1,55 @@
+"""Processes of our own: how they are started, and what ends them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import site
+import sys
+import sysconfig
+from pathlib import Path
+
+import zerostart_jupyter
+
+_PR_SET_PDEATHSIG = 1
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of this package; `-P` keeps the notebook's folder out."""
+    return [sys.executable, "-P", "-m", f"zerostart_jupyter.snapshot.{module}", *arguments]
+
+
+def python_path() -> str | None:
+    """What PYTHONPATH must hold for this package to be found, None if it is installed."""
+    root = Path(zerostart_jupyter.__file__).resolve().parent.parent
+    paths = sysconfig.get_paths()
+    installed = {paths["purelib"], paths["platlib"], site.getusersitepackages()}
+    return None if str(root) in {os.path.realpath(path) for path in installed} else str(root)
+
+
+def environment() -> dict[str, str]:
+    """The environment for such a process: ours, with this package on the path."""
+    root = python_path()
+    if root is None:
+        return dict(os.environ)
+    known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([root, *(path for path in known if path != root)])
+    }
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the thread that started it ends; prctl(2).
+
+    For `preexec_fn`, or first thing in a forked child.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def status_directory(connection_file: Path) -> Path:
+    """Where the status files of the kernel with this connection file lie."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return Path(jupyter_runtime_dir()) / "zerostart" / connection_file.stem

@@ -1,0 +1,137 @@
+"""What a snapshot says about itself beside its images: all that a restore needs and checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.errors import SnapshotCorrupt
+
+SCHEMA = 1
+FILE = "manifest.json"
+IMAGES = "images"
+_BLOCK = 8 << 20  # bytes read at once for a digest
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A file that must be there at the restore; `size` and `mtime` (ns) None where they may differ.
+
+    `mtime` is noted for libraries: their unchanged pages are not in the image.
+    """
+
+    path: str
+    size: int | None
+    mtime: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything but the summary the catalogue lists.
+
+    `pid` is the kernel's in its pid namespace, `last_pid` the highest id in use there, `channel`
+    the descriptors of its pipes, `inherited` CRIU's names of what its launcher had given it,
+    `digests` the (bytes, sha256) of each image file, `sockets` the connections that closed.
+    """
+
+    id: str
+    pid: int
+    last_pid: int
+    channel: Mapping[str, int]
+    criu: str
+    inherited: tuple[str, ...] = ()
+    needed: tuple[Needed, ...] = ()
+    digests: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    sockets: tuple[str, ...] = ()
+    machine: str = field(default_factory=platform.machine)
+    cpu: tuple[str, ...] = ()
+    python: str = field(default_factory=platform.python_version)
+    schema: int = SCHEMA
+
+    @property
+    def bytes(self) -> int:
+        """Size of all image files."""
+        return sum(size for size, _ in self.digests.values())
+
+    def write(self, directory: Path) -> None:
+        """Put it into a snapshot's directory."""
+        path = directory / FILE
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """The manifest of a snapshot; raises SnapshotCorrupt."""
+        try:
+            body: dict[str, Any] = json.loads((directory / FILE).read_text())
+            if body["schema"] != SCHEMA:
+                raise SnapshotCorrupt(
+                    f"The snapshot in {directory} has format {body['schema']}, not {SCHEMA}.",
+                    remedy="Use the zerostart that saved it, or save it again.",
+                )
+            body["needed"] = tuple(Needed(**each) for each in body["needed"])
+            body["digests"] = {
+                name: (int(n), str(sha)) for name, (n, sha) in body["digests"].items()
+            }
+            for name in ("inherited", "sockets", "cpu"):
+                body[name] = tuple(body[name])
+            return cls(**body)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, SnapshotCorrupt):
+                raise
+            raise SnapshotCorrupt(
+                f"The manifest of the snapshot in {directory} cannot be read.",
+                remedy="Delete the snapshot and save it again.",
+            ) from error
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Bytes and sha256 of a file."""
+    sha, size = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as stream:
+        while block := stream.read(_BLOCK):
+            sha.update(block)
+            size += len(block)
+    return size, sha.hexdigest()
+
+
+def digests(directory: Path) -> dict[str, tuple[int, str]]:
+    """Bytes and sha256 of every image file of a directory."""
+    return {path.name: digest(path) for path in sorted(directory.glob("*.img"))}
+
+
+def verify(manifest: Manifest, directory: Path) -> None:
+    """Raise SnapshotCorrupt unless the image files are exactly those that were written."""
+    present = {path.name for path in directory.glob("*.img")}
+    for name in sorted(present ^ set(manifest.digests)):
+        raise _damaged(name, "is missing" if name in manifest.digests else "was added")
+    for name, expected in manifest.digests.items():
+        if (directory / name).stat().st_size != expected[0] or digest(directory / name) != expected:
+            raise _damaged(name, "is not what was written")
+
+
+def needed(paths: Iterable[tuple[str, int | None, bool]]) -> tuple[Needed, ...]:
+    """What to check of (path, size, library) at a restore; special files are left out."""
+    found = {}
+    for path, size, library in paths:
+        if not path.startswith("/") or path.startswith(("/dev/", "/proc/", "/sys/")):
+            continue
+        try:
+            mtime = os.stat(path).st_mtime_ns if library else None
+        except OSError:  # deleted while open: CRIU carries it inside the image
+            continue
+        found[path] = Needed(path, size, mtime)
+    return tuple(found[path] for path in sorted(found))
+
+
+def _damaged(name: str, how: str) -> SnapshotCorrupt:
+    return SnapshotCorrupt(
+        f"The snapshot's image file {name} {how}.",
+        remedy="Delete the snapshot and save it again.",
+    )

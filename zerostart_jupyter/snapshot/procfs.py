@@ -1,0 +1,108 @@
+"""What /proc says of a process and its descendants; see proc(5).
+
+Every reader takes a process that ends meanwhile for one that has nothing to tell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """An open descriptor: where it leads, and its status flags as open(2) knows them."""
+
+    pid: int
+    number: int
+    target: str
+    flags: int
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+    @property
+    def inode(self) -> int | None:
+        """The number in `socket:[N]` and `pipe:[N]`; None for everything else."""
+        kind, bracket, rest = self.target.partition(":[")
+        return int(rest[:-1]) if bracket and kind in ("socket", "pipe") else None
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of all threads of a process."""
+    found: list[int] = []
+    for task in _names(PROC / str(pid) / "task"):
+        found += map(int, _text(PROC / str(pid) / "task" / task / "children").split())
+    return found
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all its descendants, parents first."""
+    found = [pid]
+    for each in found:
+        found += children(each)
+    return found
+
+
+def threads(pid: int) -> list[int]:
+    """The ids of the threads of a process."""
+    return [int(name) for name in _names(PROC / str(pid) / "task")]
+
+
+def status(pid: int | str) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    lines = _text(PROC / str(pid) / "status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def session(pid: int) -> int:
+    """The session a process belongs to: field 6 of its stat, 0 if it is gone."""
+    fields = _text(PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return int(fields[3]) if fields else 0
+
+
+def command(pid: int) -> str:
+    """The short name of a process, for messages."""
+    return _text(PROC / str(pid) / "comm").strip() or str(pid)
+
+
+def descriptors(pid: int) -> Iterator[Descriptor]:
+    """All open descriptors of a process."""
+    for name in _names(PROC / str(pid) / "fd"):
+        try:
+            target = os.readlink(PROC / str(pid) / "fd" / name)
+        except OSError:
+            continue
+        info = _text(PROC / str(pid) / "fdinfo" / name)
+        flags = next((line for line in info.splitlines() if line.startswith("flags:")), "flags: 0")
+        yield Descriptor(pid, int(name), target, int(flags.split()[1], 8))
+
+
+def mapped(pid: int) -> set[str]:
+    """Paths of the files a process has mapped."""
+    found = set()
+    for line in _text(PROC / str(pid) / "maps").splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5].startswith("/"):
+            found.add(fields[5])
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,113 @@
+"""What a kernel changes in itself when it wakes up from its images."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from zerostart_jupyter.snapshot import random_states
+from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.quiesce import Sockets
+from zerostart_jupyter.snapshot.wire import Channel, Message, describe
+
+_callbacks: list[Callable[[], None]] = []
+_channel: Channel | None = None  # to our shepherd; None in a kernel that was never restored
+_snapshot: str | None = None  # the id this kernel was restored from
+
+
+def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call this in every kernel that wakes up, once it knows its new connection file.
+
+    Returns the function that takes it back.
+    """
+    _callbacks.append(callback)
+
+    def leave() -> None:
+        with contextlib.suppress(ValueError):
+            _callbacks.remove(callback)
+
+    return leave
+
+
+def shepherd() -> Channel | None:
+    """The way to this kernel's shepherd; None if it has none."""
+    return _channel
+
+
+def origin() -> str | None:
+    """The id of the snapshot this kernel was restored from."""
+    return _snapshot
+
+
+def outputs(kernel: LiveKernel) -> dict[int, str]:
+    """Descriptors that lead where the launcher said: number -> stdin, stdout or stderr."""
+    targets = {}
+    for name, number in kernel.outputs().items():
+        with contextlib.suppress(OSError):
+            targets[os.readlink(f"/proc/self/fd/{number}")] = name
+    targets.pop(os.devnull, None)
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            output = targets.get(os.readlink(f"/proc/self/fd/{entry}"))
+            if output is not None:
+                found[int(entry)] = output
+    return found
+
+
+def come_alive(
+    kernel: LiveKernel,
+    sockets: Sockets,
+    channel: Channel,
+    message: Message,
+    inherited: dict[int, str],
+    *,
+    reseed: bool,
+) -> None:
+    """Be the kernel of the connection the shepherd brought; tells it when that is done."""
+    global _channel, _snapshot
+    old, _channel, _snapshot = _channel, channel, message["saved"]["id"]
+    if old is not None:
+        old.close()
+    try:
+        os.environ.update(message["environment"])
+        _reopen(inherited)
+        kernel.take_connection(message["connection_file"], message["connection"])
+        for callback in list(_callbacks):
+            callback()
+        if reseed:
+            random_states.reseed()
+        kernel.begin_session()
+        asked: dict[str, Any] = message["revive"] or {}
+        kernel.requeue([[bytes.fromhex(part) for part in each] for each in asked.get("queued", [])])
+        if asked:
+            kernel.serve([bytes.fromhex(part) for part in asked["identities"]], asked["request"])
+            kernel.take_position(asked["position"])
+        sockets.take(message["connection"], subscribers=asked.get("subscribers", 0))
+        kernel.write_connection_file()
+    except BaseException as error:
+        channel.say(describe(error))
+        raise
+    channel.say({"kind": "bound", "connection": kernel.connection()})
+
+
+def _reopen(inherited: dict[int, str]) -> None:
+    """Have the launcher's outputs be the shepherd's; pid 1 of our namespace shares those."""
+    for number, name in inherited.items():
+        fresh = _opened(name)
+        os.dup2(fresh, number, inheritable=number <= 2)
+        os.close(fresh)
+
+
+def _opened(name: str) -> int:
+    if name != "stdin":
+        place = f"/proc/1/fd/{2 if name == 'stderr' else 1}"
+        with contextlib.suppress(OSError):  # a socket cannot be opened again
+            target = os.readlink(place)
+            # By its path: through pid 1 it would lie on a mount outside of our namespace, and
+            # this kernel could not be dumped again.
+            path = target if target.startswith("/") else place
+            return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+    return os.open(os.devnull, os.O_RDWR)

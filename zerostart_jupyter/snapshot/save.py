@@ -1,0 +1,194 @@
+"""`snapshot()`: it returns in the kernel that goes on, and in every restored one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from zerostart_jupyter.core.errors import SnapshotError
+from zerostart_jupyter.core.events import Hub, Operation, operation
+from zerostart_jupyter.core.events import State as Progress
+from zerostart_jupyter.core.liveness import Process
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.wording import seconds as in_seconds
+from zerostart_jupyter.core.wording import size
+from zerostart_jupyter.snapshot import preflight, revival, tiers
+from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
+from zerostart_jupyter.snapshot.dumper import Dumper, Order
+from zerostart_jupyter.snapshot.launch import status_directory
+from zerostart_jupyter.snapshot.process import FINAL, Save, State
+from zerostart_jupyter.snapshot.quiesce import Sockets
+from zerostart_jupyter.snapshot.wire import Channel, Message
+from zerostart_jupyter.snapshot.wire import revive as as_error
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What `snapshot()` returns. `restored` is True in a kernel that came out of the images.
+
+    `bytes` of the images, `seconds` the save took, `frozen_seconds` of them without a kernel.
+    """
+
+    name: str
+    id: str
+    tier: str
+    created: float
+    bytes: int
+    gpu_bytes: int
+    seconds: float
+    frozen_seconds: float
+    restored: bool = False
+
+    def __repr__(self) -> str:
+        if self.restored:
+            return f"Restored from snapshot {self.name!r}."
+        frozen = in_seconds(self.frozen_seconds)
+        return f"Saved snapshot {self.name!r}: {size(self.bytes)}, kernel frozen for {frozen}."
+
+
+def snapshot(
+    name: str,
+    *,
+    tier: str = "auto",
+    notebook: str | os.PathLike[str] | None = None,
+    replace: bool = False,
+    reseed: bool = True,
+    kernel_seconds: float | None = None,
+    settings: Settings | None = None,
+    hub: Hub | None = None,
+) -> Saved:
+    """Save this kernel under a name and go on; in a restored kernel the same call returns too.
+
+    `reseed` gives restored kernels random states of their own; `kernel_seconds` is what it cost
+    to come this far, by default the processor time of this process. Raises SnapshotExists,
+    SnapshotRefused, CriuMissing and NotPermitted before anything is frozen, CriuFailed and
+    SnapshotError after the kernel has been put back.
+    """
+    settings = settings or Settings.read()
+    kernel = LiveKernel.current()
+    Catalog(settings).check(name, replace=replace)
+    criu = tiers.choose(tier, settings)
+    with operation("snapshot", name, unit="steps", hub=hub) as work:
+        order = Order(
+            id=fresh_id(),
+            name=name,
+            operation=work.id,
+            criu=list(criu.command),
+            criu_version=criu.version,
+            cache=str(settings.cache),
+            timeout=settings.criu_timeout,
+            replace=replace,
+            notebook=str(notebook) if notebook else None,
+            parent=revival.origin(),
+            kernel_seconds=time.process_time() if kernel_seconds is None else kernel_seconds,
+            status=str(status_directory(Path(kernel.connection_file))),
+        )
+        return _run(kernel, order, work, reseed=reseed)
+
+
+def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> Saved:
+    sockets, channel, dumper = Sockets(kernel), Channel.open(), Dumper()
+    inherited = revival.outputs(kernel)
+    began = time.monotonic()
+    with Save(_telling(work)) as save, _interrupts(dumper):
+        try:
+            save.enter(State.PREFLIGHT, dumper.stop)
+            preflight.examine(os.getpid(), _targets(inherited))
+            dumper.start(order, channel.ends(), sorted(inherited))
+            work.on_cancel(dumper.cancel)
+            work.check()
+            frozen = time.monotonic()
+            save.enter(State.QUIESCING, sockets.take)
+            kernel.mute_parent_poller()
+            sockets.let_go()
+            save.enter(State.DUMPING)
+            here = Process.current()
+            dumper.go(kernel.connection())
+            message = _wait(channel, dumper, here)
+            if message["kind"] == "live":
+                save.enter(State.RESTORED)
+                save.forget()
+                revival.come_alive(kernel, sockets, channel, message, inherited, reseed=reseed)
+                return _saved(message["saved"], restored=True)
+            _raise_if_failed(message)
+            save.enter(State.RESUMING)
+            sockets.take()
+            stood = time.monotonic() - frozen
+            save.enter(State.INDEXING)
+            channel.say({"kind": "resumed", "frozen_seconds": stood, "began": began})
+            message = _wait(channel, dumper, here)
+            _raise_if_failed(message)
+            save.forget()
+            save.enter(State.READY)
+            return _saved(message["saved"], restored=False)
+        finally:
+            if save.state is not State.RESTORED:
+                channel.close()
+
+
+def _wait(channel: Channel, dumper: Dumper, here: Process) -> Message:
+    """The next message. While we are frozen another process wakes up here: in the images."""
+    silent = 0
+
+    def check() -> None:
+        nonlocal silent
+        if Process.current() != here:
+            return  # restored: only the shepherd has something to say
+        dumper.obey()
+        silent = 0 if dumper.alive() else silent + 1
+        if silent > 1:  # what it said last was read in between
+            raise SnapshotError(
+                "The helper that wrote the snapshot ended before it was done.",
+                remedy="The kernel is as it was; save again.",
+            )
+
+    return channel.reader.wait(check=check)
+
+
+def _raise_if_failed(message: Message) -> None:
+    if message["kind"] == "failed":
+        raise as_error(message)
+
+
+def _saved(body: dict[str, Any], *, restored: bool) -> Saved:
+    known = {each.name for each in fields(Saved)} - {"restored"}
+    return Saved(**{name: body[name] for name in known}, restored=restored)
+
+
+def _targets(inherited: dict[int, str]) -> list[str]:
+    return [os.readlink(f"/proc/self/fd/{number}") for number in inherited]
+
+
+def _telling(work: Operation) -> Any:
+    last: list[State] = []
+
+    def tell(state: State) -> None:
+        if last:
+            work.update(last[-1], state=Progress.FAILED if state is State.FAILED else Progress.DONE)
+        if state not in FINAL:
+            work.update(state)
+        last.append(state)
+
+    return tell
+
+
+@contextlib.contextmanager
+def _interrupts(dumper: Dumper) -> Iterator[None]:
+    """Turn an interrupt into a cancel: a kernel must not be left without its sockets."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        dumper.cancel()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

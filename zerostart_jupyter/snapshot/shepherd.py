@@ -1,0 +1,297 @@
+"""The ordinary process that stands for a restored kernel: it is run as a program.
+
+A restored kernel's process id means nothing to the client that started it. The client owns the
+shepherd instead: it signals it, waits for it, restarts it, and sees it end as the kernel ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
+from zerostart_jupyter.core.events import Operation, State, operation
+from zerostart_jupyter.core.status import StatusFile
+from zerostart_jupyter.snapshot import wire
+from zerostart_jupyter.snapshot.catalog import Catalog
+from zerostart_jupyter.snapshot.launch import status_directory
+from zerostart_jupyter.snapshot.restored import Restored, prepare
+
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_TICK = 1.0  # seconds between two looks whether our parent is still there
+_FROM_US = ("JPY_SESSION_NAME", "JPY_PARENT_PID")  # what a kernel takes over from its shepherd
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Restore, and stay until the kernel has ended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--snapshot", required=True, help="name or id")
+    parser.add_argument("-f", "--connection-file", required=True, type=Path)
+    parser.add_argument("--adopt", help="take over a kernel that is restored already (internal)")
+    parser.add_argument("--ready", type=int, help="descriptor to tell when it answers (internal)")
+    parser.add_argument("--detach", action="store_true", help="leave the caller's process tree")
+    given, _ = parser.parse_known_args(argv)  # clients add options that are for ipykernel
+    if given.detach:
+        _detach()
+    shepherd = Shepherd(given.connection_file.absolute(), given.ready)
+    try:
+        shepherd.begin(given.snapshot, given.adopt)
+        status = shepherd.watch()
+        shepherd.collect()
+    except ZerostartError as error:
+        shepherd.fail(error)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if given.detach:
+            given.connection_file.unlink(missing_ok=True)
+    return _end_like(status)
+
+
+class Shepherd:
+    """Keeps one kernel, and for a moment a second one that takes its place."""
+
+    def __init__(self, connection_file: Path, ready: int | None) -> None:
+        self._file = connection_file
+        self._ready = ready
+        self._parent = os.getppid() if _has_parent() else None
+        self._selector = selectors.DefaultSelector()
+        self._kernel: Restored | None = None
+        self._next: Restored | None = None
+        self._progress = contextlib.ExitStack()
+        self._work: Operation | None = None
+        self._signals, self._waker = socket.socketpair()
+        self._pending: list[int] = []
+
+    def begin(self, snapshot: str, adopted: str | None = None) -> None:
+        """Start restoring, or take over what the kernel we once were has restored."""
+        self._listen_to_signals()
+        if adopted:
+            taken = json.loads(os.pread(int(adopted), 1 << 26, 0))
+            restored = Restored.adopt(Catalog().get(snapshot), taken)
+        else:
+            restored = prepare(snapshot)
+        self._kernel = self._watched(restored)
+        self._open_progress(restored)
+        if adopted:
+            self._go_live(restored)
+
+    def watch(self) -> int:
+        """Serve until the kernel has ended; returns its wait status."""
+        while True:
+            for key, _ in self._selector.select(_TICK):
+                if key.data is None:
+                    self._pass_signals_on()
+                else:
+                    ended = self._hear(key.data)
+                    if ended is not None:
+                        return ended
+            if self._parent is not None and os.getppid() != self._parent:
+                return signal.SIGKILL  # whoever started us is gone, as ipykernel's poller has it
+
+    def collect(self) -> None:
+        """Wait until nothing of the kernel is left."""
+        for each in (self._kernel, self._next):
+            if each is not None:
+                each.kill()
+
+    def fail(self, error: ZerostartError) -> None:
+        """Tell whoever waits that there will be no kernel."""
+        self.collect()
+        self._progress.__exit__(type(error), error, None)
+        self._tell_ready(wire.describe(error))
+
+    def _hear(self, restored: Restored) -> int | None:
+        try:
+            for message in restored.reader.take():
+                ended = self._obey(restored, message)
+                if ended is not None:
+                    return ended
+        except (EOFError, ConnectionError):
+            self._unwatch(restored)
+            if restored is self._kernel:
+                return signal.SIGKILL
+            self._refuse(restored, SnapshotError("The restore was killed.", remedy="Try again."))
+        return None
+
+    def _obey(self, restored: Restored, message: wire.Message) -> int | None:
+        kind = message["kind"]
+        if kind == "exited" and restored is self._kernel:
+            return int(message["status"])
+        if kind == "failed":
+            if restored is self._kernel:
+                raise wire.revive(message)
+            self._refuse(restored, wire.revive(message))
+        elif kind == "restored":
+            restored.found(message["pid"])
+            if restored is self._next:
+                self._answer({"kind": "prepared"})
+            else:
+                self._go_live(restored)
+        elif kind == "bound":
+            self._close_progress()
+            self._tell_ready({"kind": "bound", "pid": os.getpid()})
+        elif kind == "restore":
+            self._prepare_another(message["snapshot"])
+        elif kind == "leave":
+            self._change_over(message["revive"])
+        elif kind == "clone":
+            self._clone(message)
+        return None
+
+    # a kernel that asks to be replaced
+
+    def _prepare_another(self, snapshot: str) -> None:
+        try:
+            self._next = self._watched(prepare(snapshot))
+        except ZerostartError as error:
+            self._answer(wire.describe(error))
+
+    def _refuse(self, restored: Restored, error: ZerostartError) -> None:
+        self._next = None
+        self._unwatch(restored)
+        restored.kill()
+        self._answer(wire.describe(error))
+
+    def _change_over(self, revive: dict[str, Any]) -> None:
+        old, restored = self._kernel, self._next
+        if old is None or restored is None:
+            return
+        self._unwatch(old)
+        old.kill()
+        restored.revive = revive
+        self._kernel, self._next = restored, None
+        self._open_progress(restored)
+        self._go_live(restored)
+
+    def _clone(self, message: wire.Message) -> None:
+        from zerostart_jupyter.snapshot.clones import launch
+
+        try:
+            pid = launch(message["snapshot"], Path(message["connection_file"]))
+        except ZerostartError as error:
+            self._answer(wire.describe(error))
+        else:
+            self._answer({"kind": "cloned", "pid": pid})
+
+    def _answer(self, message: wire.Message) -> None:
+        if self._kernel is not None:
+            self._kernel.tell(message)
+
+    # a kernel that comes alive
+
+    def _go_live(self, restored: Restored) -> None:
+        try:
+            connection = json.loads(self._file.read_text())
+        except (OSError, ValueError) as error:
+            raise SnapshotError(
+                f"The connection file {self._file} cannot be read: {error}.",
+                remedy="Start the kernel from Jupyter, which writes it.",
+            ) from error
+        restored.tell(
+            {
+                "kind": "live",
+                "connection_file": str(self._file),
+                "connection": connection,
+                "saved": restored.saved,
+                "environment": {name: os.environ[name] for name in _FROM_US if name in os.environ},
+                "revive": restored.revive,
+            }
+        )
+        if self._work is not None:
+            self._work.update("restoring", state=State.DONE)
+            self._work.update("connecting")
+
+    def _open_progress(self, restored: Restored) -> None:
+        """Show the restore in the panel: the kernel itself has nothing to say yet."""
+        directory = status_directory(self._file)
+        about = {"kernel": self._file.stem, "connection_file": str(self._file)}
+        self._progress.callback(StatusFile(directory, "shepherd", about).close)
+        self._work = self._progress.enter_context(
+            operation("restore", restored.saved["name"], unit="steps")
+        )
+        self._work.update("restoring")
+
+    def _close_progress(self) -> None:
+        if self._work is not None:
+            self._work.update("connecting", state=State.DONE)
+        self._work = None
+        self._progress.close()
+
+    def _tell_ready(self, message: wire.Message) -> None:
+        if self._ready is not None:
+            with contextlib.suppress(OSError):
+                wire.send(self._ready, message)
+                os.close(self._ready)
+            self._ready = None
+
+    # signals
+
+    def _listen_to_signals(self) -> None:
+        for each in (self._signals, self._waker):
+            each.setblocking(False)
+        for number in FORWARDED:
+            signal.signal(number, lambda number, _: self._pending.append(number))
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._signals, selectors.EVENT_READ, None)
+
+    def _pass_signals_on(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._signals.recv(4096)
+        while self._pending:
+            number = self._pending.pop(0)
+            if self._kernel is not None and self._kernel.running:
+                self._kernel.signal(number)
+            elif number in _ENDING:
+                raise SnapshotError("The restore was stopped.", remedy="Start it again.")
+
+    def _watched(self, restored: Restored) -> Restored:
+        self._selector.register(restored.reader, selectors.EVENT_READ, restored)
+        return restored
+
+    def _unwatch(self, restored: Restored) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(restored.reader)
+
+
+def _has_parent() -> bool:
+    # Set by jupyter_client's launcher; a kernel that somebody started by hand has no such parent.
+    return os.environ.get("JPY_PARENT_PID") == str(os.getppid())
+
+
+def _detach() -> None:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.environ.pop("JPY_PARENT_PID", None)
+
+
+def _end_like(status: int) -> int:
+    """The exit code for this wait status; a signal ends us as it ended the kernel."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        with contextlib.suppress(OSError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
