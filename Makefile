@@ -16,34 +16,34 @@ help:
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
-	@$(SETUP) criu browser frontend kvikio
+	@$(SETUP) dev criu browser frontend kvikio
 
 demo:
 	@$(SETUP) criu
 	@.venv/bin/python tools/demo.py
 
 test:
-	@$(SETUP) criu browser frontend kvikio
+	@$(SETUP) dev criu browser frontend kvikio
 	@$(CHECK) test
 
 test-all:
-	@$(SETUP) criu browser frontend kvikio
+	@$(SETUP) dev criu browser frontend kvikio
 	@$(CHECK) all
 
 test-gpu:
-	@$(SETUP) criu
+	@$(SETUP) dev criu
 	@$(CHECK) gpu
 
 lint:
-	@$(SETUP) frontend
+	@$(SETUP) dev frontend
 	@$(CHECK) lint
 
 format:
-	@$(SETUP)
+	@$(SETUP) dev
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
 docs:
-	@$(SETUP)
+	@$(SETUP) dev
 	@.venv/bin/python tools/write_docs.py
 
 clean:

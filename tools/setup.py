@@ -1,9 +1,10 @@
 """Makes this machine ready for `make demo` and `make test`.
 
-    python3 tools/setup.py [criu] [browser] [frontend] [kvikio]
+    python3 tools/setup.py [dev] [criu] [browser] [frontend] [kvikio]
 
 Needs Python 3.11 and nothing else; what it installs goes into .venv. Where a step needs root and
-has none, it says so, and `make test` says which tests that leaves out.
+has none, it says so, and `make test` says which tests that leaves out. `dev` adds what the tests
+need, torch among it; the tour does without, to bring torch in itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from steps import (
     Word,
     apt_install,
     digest,
+    done,
     main_guard,
     once,
     run,
@@ -42,7 +44,7 @@ FRONTEND = ROOT / "labextension"
 def main() -> None:
     wanted = set(sys.argv[1:])
     make_environment()
-    install()
+    install(dev="dev" in wanted)
     if "frontend" in wanted:
         install_frontend()
     if "kvikio" in wanted:
@@ -87,22 +89,23 @@ def make_venv() -> None:
     run([sys.executable, "-m", "venv", VENV], quiet=True)
 
 
-def install() -> None:
-    """The package, editable, with its frontend built and everything the tests need."""
+def install(*, dev: bool) -> None:
+    """The package, editable, with its frontend built; with `dev` also what its tests need."""
     sources = [ROOT / "pyproject.toml", FRONTEND / "package.json", FRONTEND / "yarn.lock"]
-    sources += [FRONTEND / "src", FRONTEND / "style", FRONTEND / "schema"]
+    sources += [FRONTEND / "src", FRONTEND / "style"]
     arguments, variables = pip_configuration.for_uv(pip_configuration.read(str(PYTHON)), os.environ)
     stamp = digest([path for path in sources if path.exists()], *arguments)
-    with once("install", stamp) as needed:
+    if not dev and done("install-dev", stamp):
+        return
+    with once("install-dev" if dev else "install", stamp) as needed:
         if needed:
-            with step("Installing zerostart and its tests' packages, and building the lab panel"):
-                # Of the two, the hook keeps what is there; what is there may be of older sources.
+            what = " and what its tests need" if dev else ""
+            with step(f"Installing zerostart{what}, and building the lab panel"):
+                # The build hook keeps a panel that is there, and that may be of older sources.
                 shutil.rmtree(ROOT / "zerostart_jupyter" / "labextension", ignore_errors=True)
                 uv: list[Word] = [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON]
-                terminal = sys.stdout.isatty()
-                run(
-                    [*uv, *arguments, "--editable", ".[dev]"], environ=variables, quiet=not terminal
-                )
+                uv += [*arguments, "--editable", ".[dev]" if dev else "."]
+                run(uv, environ=variables, quiet=not sys.stdout.isatty())
 
 
 def install_frontend() -> None:

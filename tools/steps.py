@@ -81,18 +81,22 @@ def digest(paths: Iterable[Path], *words: str) -> str:
     return total.hexdigest()
 
 
+def done(name: str, stamp: str) -> bool:
+    """Whether the step with this stamp went well before."""
+    try:
+        return (STAMPS / name).read_text() == stamp
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def once(name: str, stamp: str) -> Iterator[bool]:
     """True if the step with this stamp is still to be done; noted when it went well."""
-    file = STAMPS / name
-    try:
-        done = file.read_text() == stamp
-    except OSError:
-        done = False
-    yield not done
-    if not done:
+    needed = not done(name, stamp)
+    yield needed
+    if needed:
         STAMPS.mkdir(parents=True, exist_ok=True)
-        file.write_text(stamp)
+        (STAMPS / name).write_text(stamp)
 
 
 def root() -> bool:
