@@ -10,8 +10,6 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import zerostart_jupyter
-
 _PR_SET_PDEATHSIG = 1
 
 
@@ -22,7 +20,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 def python_path() -> str | None:
     """What PYTHONPATH must hold for this package to be found, None if it is installed."""
-    root = Path(zerostart_jupyter.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     paths = sysconfig.get_paths()
     installed = {paths["purelib"], paths["platlib"], site.getusersitepackages()}
     return None if str(root) in {os.path.realpath(path) for path in installed} else str(root)
