@@ -1,0 +1,42 @@
+"""What the interpreter that uses an environment needs of it: its places, and `sys.path`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+ROOM = "environments"
+OURS = ".zerostart"
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def site_of(root: Path) -> Path:
+    """Where an environment's packages are imported from."""
+    return root / "lib" / PYTHON / "site-packages"
+
+
+def landed(root: Path, name: str) -> Path:
+    """The marker of a distribution; it exists once all of its files do."""
+    return root / OURS / "landed" / name
+
+
+def activate(root: Path) -> None:
+    """Put an environment before everything that was installed, here and in subprocesses."""
+    site, programs = str(site_of(root)), str(root / "bin")
+    if site in sys.path:
+        sys.path.remove(site)
+    sys.path.insert(_first_site(), site)
+    for name, path in (("PYTHONPATH", site), ("PATH", programs)):
+        parts = [each for each in os.environ.get(name, "").split(os.pathsep) if each]
+        os.environ[name] = os.pathsep.join([path, *(each for each in parts if each != path)])
+    importlib.invalidate_caches()
+
+
+def _first_site() -> int:
+    # The standard library stays first, as it does for what pip installs.
+    for at, path in enumerate(sys.path):
+        if os.path.basename(path) in ("site-packages", "dist-packages"):
+            return at
+    return len(sys.path)

@@ -1,0 +1,117 @@
+"""The part of an install that runs behind the gate: one environment, one maker at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from zerostart_jupyter.core.errors import Cancelled, ZerostartError
+from zerostart_jupyter.core.events import Operation, State
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install.activation import ROOM, landed
+from zerostart_jupyter.install.closure import Closure
+from zerostart_jupyter.install.connections import Connections
+from zerostart_jupyter.install.environment import Environment
+from zerostart_jupyter.install.gate import Pending
+from zerostart_jupyter.install.imports import ImportNames
+from zerostart_jupyter.install.indexes import Indexes
+from zerostart_jupyter.install.lock import Lock
+from zerostart_jupyter.install.pipeline import Pipeline, as_error
+from zerostart_jupyter.install.requirements import Request
+
+__all__ = ["Job", "as_error"]
+
+
+class Job:
+    """One install, ready to be run in a thread of its own."""
+
+    def __init__(
+        self,
+        request: Request,
+        lock: Lock,
+        root: Path,
+        store: Store,
+        settings: Settings,
+        indexes: Indexes,
+        work: Operation,
+    ) -> None:
+        self._lock = lock
+        self._root = root
+        self._store = store
+        self._work = work
+        self._stop = threading.Event()
+        self._connections = Connections(indexes, settings.http_timeout)
+        names = [each.name for each in lock.packages]
+        closure = Closure(names, request.extras())
+        self._environment = Environment(root, copy=settings.no_shared_cache)
+        self.pending = Pending(root, names, self._demand, closure.of)
+        self.pipeline = Pipeline(
+            lock,
+            self._environment,
+            store,
+            settings,
+            self._connections,
+            work,
+            self.pending,
+            closure,
+            self._stop,
+        )
+
+    def guess(self, shadowed: Mapping[str, ImportNames]) -> None:
+        """Claim names before any wheel has told its own: a distribution's own name, and those
+        of another version of it that is installed here and would be imported instead."""
+        for each in self._lock.packages:
+            self.pending.guess(each.name, ImportNames({each.name.replace("-", "_"): frozenset()}))
+        for name, names in shadowed.items():
+            self.pending.guess(name, names)
+
+    def run(self) -> None:
+        """Make the environment, or wait while another process makes it, and open the gate.
+
+        Whatever goes wrong is raised here, and in every import that waits for it.
+        """
+        key = self._root.name
+        try:
+            self._work.on_cancel(self._cancelled)
+            self.pending.watch(True)
+            with self._store.lock(f"build-{key}", check=self._work.check):
+                self.pending.watch(False)
+                self._have()
+                about = self._about()
+                if self._store.get(ROOM, key) is None:
+                    with self._store.build(ROOM, key, about):
+                        self._environment.prepare()
+                        if self.pending.missing:
+                            self.pipeline.run()
+        except BaseException as error:
+            self.pending.fail(as_error(error, self._store))
+            raise as_error(error, self._store) from error
+        finally:
+            self._connections.close()
+
+    def _have(self) -> None:
+        """Let in what an earlier process, or another one just now, has finished."""
+        for each in self._lock.packages:
+            if landed(self._root, each.name).exists():
+                self.pipeline.skip(each.name)
+                self._work.update(each.name, each.size or 0, each.size, state=State.DONE)
+                self.pending.land(each.name)
+
+    def _about(self) -> dict[str, object]:
+        return {
+            "distributions": [
+                [each.name, each.version, each.sha256] for each in self._lock.packages
+            ]
+        }
+
+    def _demand(self, name: str) -> None:
+        self.pipeline.demand(name)
+
+    def _cancelled(self) -> None:
+        error: ZerostartError = Cancelled(
+            f"The install of {self._work.title} was cancelled.",
+            remedy="Run it again: what already arrived is kept.",
+        )
+        self.pipeline.halt(error)

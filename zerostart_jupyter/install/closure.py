@@ -1,0 +1,73 @@
+"""Who needs whom: the dependency closure of a distribution within a lock, as METADATA arrives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+
+class Closure:
+    """Requirements of the distributions of one lock. Those not yet known count as having none.
+
+    `asked` are the extras that were asked for from outside, by name. `of()` takes no lock, so
+    that a forked child may call it whatever its parent's threads were doing.
+    """
+
+    def __init__(self, names: Iterable[str], asked: Mapping[str, Iterable[str]]) -> None:
+        self._names = frozenset(names)
+        self._extras: dict[str, set[str]] = {name: set(extras) for name, extras in asked.items()}
+        self._requires: dict[str, list[Requirement]] = {}
+        self._lock = threading.Lock()
+
+    def learn(self, name: str, requires: Iterable[str]) -> None:
+        """Take a distribution's Requires-Dist lines; what cannot be read is left to uv."""
+        found = []
+        for line in requires:
+            try:
+                requirement = Requirement(line)
+            except InvalidRequirement:
+                continue
+            if canonicalize_name(requirement.name) not in self._names:
+                continue
+            if requirement.marker is not None and "extra" not in str(requirement.marker):
+                if not requirement.marker.evaluate():
+                    continue
+                requirement.marker = None
+            found.append(requirement)
+        with self._lock:
+            self._requires[name] = found
+            self._spread_extras()
+
+    def of(self, name: str) -> set[str]:
+        """The distribution and all that it needs, as far as is known."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            each = todo.pop()
+            if each not in found:
+                found.add(each)
+                todo += [canonicalize_name(needed.name) for needed in self._needed(each)]
+        return found
+
+    def _needed(self, name: str) -> list[Requirement]:
+        extras = self._extras.get(name, set()) | {""}
+        return [
+            requirement
+            for requirement in self._requires.get(name, [])
+            if requirement.marker is None
+            or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+        ]
+
+    def _spread_extras(self) -> None:
+        changed = True
+        while changed:
+            changed = False
+            for name in self._requires:
+                for requirement in self._needed(name):
+                    known = self._extras.setdefault(canonicalize_name(requirement.name), set())
+                    if not requirement.extras <= known:
+                        known.update(requirement.extras)
+                        changed = True

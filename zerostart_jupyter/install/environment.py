@@ -1,0 +1,181 @@
+"""Environments: wheels of the store composed by hardlink, file by file, and put on `sys.path`.
+
+An environment has the shape of a virtual environment, with its interpreter kept out of `bin`: its
+scripts see exactly this environment, and a kernel that has `bin` on PATH keeps its own `python`.
+It is filled in its final place, and a distribution is there once its marker is.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from installer.scripts import Script
+from installer.utils import parse_entrypoints
+
+from zerostart_jupyter.install.activation import OURS, PYTHON, landed, site_of
+from zerostart_jupyter.install.lock import Locked
+from zerostart_jupyter.install.unpack import StoredWheel
+from zerostart_jupyter.install.wheel import HEADERS, SCRIPTS, SITE
+
+_INSTALLER = b"zerostart\n"
+
+
+class EditedInStore(Exception):
+    """A file in the store is not what was published: somebody wrote through a hardlink."""
+
+
+class Environment:
+    """The directories of one environment. `add()` may be called from several threads."""
+
+    def __init__(self, root: Path, *, copy: bool = False) -> None:
+        self.root = root
+        self.site = site_of(root)
+        self.bin = root / "bin"
+        self._copy = copy
+        self._lock = threading.Lock()
+        self._owners: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        """Make what every environment has."""
+        for folder in (self.site, self.bin, landed(self.root, "x").parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        base = getattr(sys, "_base_executable", "") or sys.executable
+        python = self.root / OURS / "python"
+        python.unlink(missing_ok=True)
+        python.symlink_to(base)
+        version = ".".join(map(str, sys.version_info[:3]))
+        (self.root / "pyvenv.cfg").write_text(
+            f"home = {Path(base).parent}\ninclude-system-site-packages = false\n"
+            f"version = {version}\n"
+        )
+
+    def add(self, locked: Locked, wheel: StoredWheel, order: int) -> None:
+        """Link a wheel's files and make its scripts; where two wheels bring one file, the one
+        of the higher order has it. Raises EditedInStore before anything wrong is linked."""
+        made: set[Path] = set()
+        for place, (size, mtime) in wheel.files.items():
+            source = f"{wheel.tree}/{place}"
+            try:
+                status = os.stat(source)
+            except FileNotFoundError:
+                raise EditedInStore(source) from None
+            if (status.st_size, status.st_mtime_ns) != (size, mtime):
+                raise EditedInStore(source)
+            target = self._target(place, locked.name)
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            if place.startswith(f"{SCRIPTS}/") and self._rewritten(source, target):
+                continue
+            self._bring(source, target, order)
+        self._finish(locked, wheel)
+
+    def mark(self, locked: Locked) -> None:
+        """Say that a distribution is whole."""
+        marker = landed(self.root, locked.name)
+        part = marker.with_name(f".{marker.name}.part")
+        part.write_text(json.dumps({"version": locked.version, "sha256": locked.sha256}))
+        part.replace(marker)
+
+    def _target(self, place: str, name: str) -> Path:
+        scheme, _, path = place.partition("/")
+        if scheme == SITE:
+            return self.site / path
+        if scheme == SCRIPTS:
+            return self.bin / path
+        if scheme == HEADERS:
+            return self.root / "include" / "site" / PYTHON / name / path
+        return self.root / path
+
+    def _bring(self, source: str, target: Path, order: int) -> None:
+        with self._lock:
+            owner = self._owners.get(str(target), -1)
+            if owner > order:
+                return
+            self._owners[str(target)] = order
+        if not self._copy:
+            try:
+                os.link(source, target)
+                return
+            except FileExistsError:  # of another wheel, or left by an interrupted install
+                target.unlink(missing_ok=True)
+                try:
+                    os.link(source, target)
+                    return
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._copy = True
+        target.unlink(missing_ok=True)
+        shutil.copy2(source, target)
+
+    def _rewritten(self, source: str, target: Path) -> bool:
+        data = Path(source).read_bytes()
+        if not data.startswith(b"#!python"):
+            return False
+        rest = data.partition(b"\n")[2]
+        self._write_script(target, self._shebang() + b"\n" + rest)
+        return True
+
+    def _shebang(self) -> bytes:
+        script = Script("", "", "", "console")
+        return script._build_shebang(str(self.root / OURS / "python"), forlauncher=False)
+
+    def _write_script(self, target: Path, data: bytes) -> None:
+        target.unlink(missing_ok=True)  # never write through a link into the store
+        target.write_bytes(data)
+        target.chmod(0o755)
+
+    def _finish(self, locked: Locked, wheel: StoredWheel) -> None:
+        dist_info = self.site / wheel.dist_info
+        made = list(self._make_scripts(wheel))
+        installer = dist_info / "INSTALLER"
+        installer.unlink(missing_ok=True)
+        installer.write_bytes(_INSTALLER)
+        record = wheel.tree / SITE / wheel.dist_info / "RECORD"
+        rows = list(csv.reader(io.StringIO(record.read_text(encoding="utf-8-sig"))))
+        prefix = wheel.dist_info.removesuffix(".dist-info") + ".data/"
+        kept = [self._moved(row, prefix, locked.name) for row in rows if row]
+        kept += [[self._recorded(path), "", ""] for path in (*made, installer)]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(kept)
+        target = dist_info / "RECORD"
+        target.unlink(missing_ok=True)
+        target.write_text(text.getvalue(), encoding="utf-8")
+
+    def _make_scripts(self, wheel: StoredWheel) -> Iterator[Path]:
+        if f"{SITE}/{wheel.dist_info}/entry_points.txt" not in wheel.files:
+            return
+        points = wheel.tree / SITE / wheel.dist_info / "entry_points.txt"
+        for name, module, attribute, section in parse_entrypoints(points.read_text("utf-8")):
+            if "/" in name or name in ("", ".", ".."):
+                continue
+            script = Script(name, module, attribute, section)
+            _, data = script.generate(str(self.root / OURS / "python"), "posix")
+            self._write_script(self.bin / name, data)
+            yield self.bin / name
+
+    def _moved(self, row: Sequence[str], prefix: str, name: str) -> list[str]:
+        if not row[0].startswith(prefix):
+            return list(row)
+        scheme, _, path = row[0].removeprefix(prefix).partition("/")
+        scheme = {"purelib": SITE, "platlib": SITE}.get(scheme, scheme)
+        return [self._recorded(self._target(f"{scheme}/{path}", name)), *row[1:]]
+
+    def _recorded(self, path: Path) -> str:
+        return os.path.relpath(path, self.site)
+
+
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES)

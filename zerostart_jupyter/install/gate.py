@@ -1,0 +1,321 @@
+"""Imports and metadata look-ups that wait for their own distribution, and for nothing else.
+
+Two finders of one process-wide gate sit on `sys.meta_path` from the first install on and are
+never taken away: popping a finder while another thread iterates makes that thread skip one. The
+first in line holds back names that a coming distribution has claimed; the last in line holds
+back names that nobody else knows while some distribution's names are still unknown. With nothing
+on its way either costs one look-up in an empty dictionary.
+"""
+
+from __future__ import annotations
+
+import _imp
+import contextlib
+import importlib
+import importlib.abc
+import importlib.metadata
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from zerostart_jupyter.core.errors import ZerostartError
+from zerostart_jupyter.install.activation import landed
+from zerostart_jupyter.install.imports import ImportNames
+
+POLL = 0.05  # seconds between two looks at a marker that another process will make
+_LONG = 3600.0
+
+
+class Pending:
+    """The distributions of one environment that are on their way.
+
+    `demand(name)` asks for one to come first; `closure(name)` is what has to be there for it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Iterable[str],
+        demand: Callable[[str], None],
+        closure: Callable[[str], Iterable[str]],
+    ) -> None:
+        self.root = root
+        self._demand = demand
+        self._closure = closure
+        self._changed = threading.Condition()
+        self.missing = set(names)
+        self.unnamed = set(names)
+        self._files: dict[str, dict[str, str]] = {}
+        self._error: ZerostartError | None = None
+        self._forked = False
+        self._watched = False
+
+    def watch(self, on: bool) -> None:
+        """Look at the markers themselves, or no longer: the maker is another process."""
+        with self._changed:
+            self._watched = on
+            self._changed.notify_all()
+
+    def guess(self, name: str, names: ImportNames) -> None:
+        """Claim names that a distribution may turn out not to have; it is still unnamed."""
+        with self._changed:
+            if name in self.missing:
+                for root, below in names.roots.items():
+                    gate.add(root, below, self, name)
+
+    def claim(self, name: str, names: ImportNames, files: dict[str, str] | None = None) -> None:
+        """Note what a distribution can be imported as, and its dist-info files if known."""
+        with self._changed:
+            if name in self.missing:
+                for root, below in names.roots.items():
+                    gate.add(root, below, self, name)
+                if files:
+                    self._files[name] = files
+            self.unnamed.discard(name)
+            self._changed.notify_all()
+
+    def land(self, name: str) -> None:
+        """Let the imports of a distribution go on; its files are all there."""
+        importlib.invalidate_caches()
+        with self._changed:
+            self.missing.discard(name)
+            self.unnamed.discard(name)
+            self._files.pop(name, None)
+            self._changed.notify_all()
+        if not self.missing:
+            gate.release(self)
+
+    def fail(self, error: ZerostartError) -> None:
+        """Let every import that waits, or would have to, raise this."""
+        with self._changed:
+            self._error = error
+            self.unnamed.clear()
+            self._changed.notify_all()
+
+    def after_fork(self) -> None:
+        """In a child nobody downloads; the parent's markers tell what has come."""
+        self._changed = threading.Condition()
+        self._forked = True
+
+    def wait(self, names: Iterable[str]) -> None:
+        """Return once these and what they need are there; raise if they will not come."""
+        asked = [name for name in names if name in self.missing]
+        if not asked or threading.current_thread() in gate.workers:
+            return
+        for name in asked:
+            if not self._forked:
+                self._demand(name)
+        self._until(lambda: not self._left(asked))
+
+    def wait_any(self, names: Iterable[str]) -> None:
+        """Return once one of these is there."""
+        asked = list(names)
+        if threading.current_thread() in gate.workers:
+            return
+        self._until(lambda: any(name not in self.missing for name in asked))
+
+    def wait_named(self) -> None:
+        """Return once the import names of every distribution are known."""
+        if self.unnamed and not self._forked and threading.current_thread() not in gate.workers:
+            self._until(lambda: not self.unnamed)
+
+    def listed(self) -> Iterator[importlib.metadata.Distribution]:
+        """All that is on its way, as far as its metadata is here; waits for the rest."""
+        self.wait_named()
+        self.wait([name for name in sorted(self.missing) if name not in self._files])
+        for name, files in sorted(self._files.items()):
+            yield _Coming(self, name, dict(files))
+
+    def _left(self, asked: Sequence[str]) -> bool:
+        return any(each in self.missing for name in asked for each in self._closure(name))
+
+    def _until(self, ready: Callable[[], bool]) -> None:
+        with _import_lock_given_back():
+            while True:
+                if self._forked or self._watched:
+                    self._look()
+                with self._changed:
+                    if ready():
+                        return
+                    if self._error is not None:
+                        raise _fresh(self._error)
+                    self._changed.wait(POLL if self._forked or self._watched else _LONG)
+
+    def _look(self) -> None:
+        for name in list(self.missing):
+            if landed(self.root, name).exists():
+                self.land(name)
+
+
+class Gate(importlib.abc.MetaPathFinder):
+    """The finder in front: claimed names, and metadata by name."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # top-level name -> root -> [(pending, distribution, names below the root)]
+        self._claims: dict[str, dict[str, list[tuple[Pending, str, frozenset[str]]]]] = {}
+        self.pending: list[Pending] = []
+        self.tops: set[str] = set()  # every name that was ever claimed
+        self.workers: set[threading.Thread] = set()
+
+    def open(self, pending: Pending) -> None:
+        """Take a set of coming distributions; one for the same environment is replaced."""
+        with self._lock:
+            for old in [each for each in self.pending if each.root == pending.root]:
+                self._forget(old)
+            self.pending.append(pending)
+            if self not in sys.meta_path:
+                sys.meta_path.insert(0, self)
+                sys.meta_path.append(_last)
+
+    def add(self, root: str, below: frozenset[str], pending: Pending, name: str) -> None:
+        """Claim a name."""
+        with self._lock:
+            top = root.partition(".")[0]
+            roots = dict(self._claims.get(top, {}))
+            others = [claim for claim in roots.get(root, []) if claim[:2] != (pending, name)]
+            roots[root] = [*others, (pending, name, below)]
+            self._claims[top] = roots  # replaced, never changed under a reader
+            self.tops.add(top)
+
+    def release(self, pending: Pending) -> None:
+        """Forget a set of distributions that has come."""
+        with self._lock:
+            self._forget(pending)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """None, always: once the name may be looked up, the ordinary finders find it."""
+        roots = self._claims.get(fullname.partition(".")[0])
+        if roots is not None:
+            self._hold(fullname, roots)
+        return None
+
+    def invalidate_caches(self) -> None:
+        """There are none."""
+
+    def find_distributions(self, context: Any = None) -> Iterator[importlib.metadata.Distribution]:
+        """Waits for a distribution that is asked for by name; lists those on their way."""
+        wanted = getattr(context, "name", None)
+        if threading.current_thread() in self.workers:
+            return
+        for pending in list(self.pending):
+            if wanted is None:
+                yield from pending.listed()
+            else:
+                pending.wait([re.sub(r"[-_.]+", "-", wanted).lower()])
+
+    def _hold(
+        self, fullname: str, roots: dict[str, list[tuple[Pending, str, frozenset[str]]]]
+    ) -> None:
+        parts = fullname.split(".")
+        for depth in range(1, len(parts) + 1):
+            claims = roots.get(".".join(parts[:depth]))
+            if claims is None:
+                continue
+            if len(claims) == 1:
+                claims[0][0].wait([claims[0][1]])
+            elif depth == len(parts):
+                claims[0][0].wait_any([name for _, name, _ in claims])
+            else:
+                for pending, name, below in claims:
+                    if parts[depth] in below:
+                        pending.wait([name])
+        if fullname in roots:
+            return
+        # a namespace package, of which something has to be there before it is a package
+        inside = [
+            claim for root in roots if root.startswith(fullname + ".") for claim in roots[root]
+        ]
+        if inside:
+            inside[0][0].wait_any([name for _, name, _ in inside])
+
+    def _forget(self, pending: Pending) -> None:
+        if pending in self.pending:
+            self.pending.remove(pending)
+        for top, roots in list(self._claims.items()):
+            kept = {
+                root: left
+                for root, claims in roots.items()
+                if (left := [claim for claim in claims if claim[0] is not pending])
+            }
+            if kept:
+                self._claims[top] = kept
+            else:
+                del self._claims[top]
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self.workers = set()
+        for pending in self.pending:
+            pending.after_fork()
+
+
+class _Last(importlib.abc.MetaPathFinder):
+    """The finder behind all others: a name nobody knows may belong to a wheel not yet read."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None:
+            return None
+        unnamed = [pending for pending in gate.pending if pending.unnamed]
+        for pending in unnamed:
+            pending.wait_named()
+        gate.find_spec(fullname)
+        # It may also have come after the finders before this one had looked.
+        if not unnamed and fullname not in gate.tops:
+            return None
+        return importlib.machinery.PathFinder.find_spec(fullname)
+
+    def invalidate_caches(self) -> None:
+        """There are none."""
+
+
+class _Coming(importlib.metadata.Distribution):
+    """A distribution whose dist-info is known while its files are on their way."""
+
+    def __init__(self, pending: Pending, name: str, files: dict[str, str]) -> None:
+        self._pending = pending
+        self._key = name
+        self._texts = files
+
+    def read_text(self, filename: str) -> str | None:
+        return self._texts.get(str(filename))
+
+    def locate_file(self, path: Any) -> Any:
+        self._pending.wait([self._key])
+        return self._pending.root / path
+
+
+@contextlib.contextmanager
+def _import_lock_given_back() -> Iterator[None]:
+    """Finders are called under the interpreter's one import lock. Waiting with it would stop every
+    import of every thread, those of the threads we wait for among them."""
+    held = 0
+    with contextlib.suppress(RuntimeError):  # no longer, or never, ours
+        while True:
+            _imp.release_lock()
+            held += 1
+    try:
+        yield
+    finally:
+        for _ in range(held):
+            _imp.acquire_lock()
+
+
+def _fresh(error: ZerostartError) -> ZerostartError:
+    # An instance of its own for each waiter: a raised exception collects tracebacks.
+    return type(error)(error.message, remedy=error.remedy)
+
+
+gate = Gate()
+_last = _Last()
+os.register_at_fork(after_in_child=gate._after_fork)

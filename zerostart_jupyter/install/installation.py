@@ -1,0 +1,273 @@
+"""`install()` and its handle: warm if it can be, else in the background behind the gate."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.errors import AlreadyImported, ResolveError, ZerostartError
+from zerostart_jupyter.core.events import Hub, Operation, operation
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import Lease, Store
+from zerostart_jupyter.install import activation, answers, live
+from zerostart_jupyter.install.gate import gate
+from zerostart_jupyter.install.indexes import Indexes, read_indexes
+from zerostart_jupyter.install.lock import Lock
+from zerostart_jupyter.install.requirements import Request, gather
+
+ROOM = activation.ROOM
+_leases: dict[str, Lease] = {}  # environments of this process; freed when it ends
+
+# Third-party modules of our own that a user may want in another version.
+_OURS = ("packaging", "installer", "isal")
+
+
+class Installation:
+    """An environment that is there or on its way. `seconds` counts until the call returned, or
+    for a finished one until it was whole; sizes are in bytes."""
+
+    def __init__(self, request: Request, lock: Lock, root: Path) -> None:
+        self.title = request.title
+        self.environment = root
+        self.site_packages = activation.site_of(root)
+        self.bin = root / "bin"
+        self.distributions = [(each.name, each.version) for each in lock.packages]
+        self.wheels = len(lock.packages)
+        self.warm = True
+        self.bytes_downloaded = 0
+        self.seconds = 0.0
+        self._done = threading.Event()
+        self._error: ZerostartError | None = None
+        self._cancel: Callable[[], None] = lambda: None
+        self._demand: Callable[[str], None] = lambda _: None
+
+    @property
+    def done(self) -> bool:
+        """True once it is whole, or has failed."""
+        return self._done.is_set()
+
+    @property
+    def error(self) -> ZerostartError | None:
+        """What ended it, if it failed."""
+        return self._error
+
+    def wait(self, timeout: float | None = None) -> Installation:
+        """Itself, once the environment is whole; raises what went wrong, or TimeoutError.
+
+        An interrupt ends the waiting and not the install.
+        """
+        if not self._done.wait(timeout):
+            raise TimeoutError(f"{self.title} is not installed after {timeout} s.")
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def cancel(self) -> None:
+        """Stop; what arrived is kept for the next time. A finished one stays as it is."""
+        self._cancel()
+
+    def demand(self, distribution: str) -> None:
+        """Bring this distribution, and what it needs, before everything else."""
+        self._demand(distribution)
+
+    def activate(self) -> None:
+        """Put it on `sys.path`, PATH and PYTHONPATH; imports wait for what is on its way."""
+        self.site_packages.mkdir(parents=True, exist_ok=True)
+        activation.activate(self.environment)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `zerostart install --json` prints."""
+        return {
+            "environment": str(self.environment),
+            "site_packages": str(self.site_packages),
+            "bin": str(self.bin),
+            "warm": self.warm,
+            "seconds": round(self.seconds, 4),
+            "wheels": self.wheels,
+            "bytes_downloaded": self.bytes_downloaded,
+            "distributions": [
+                {"name": name, "version": version} for name, version in self.distributions
+            ],
+        }
+
+    def __repr__(self) -> str:
+        if self._error is not None:
+            return f"<{self.title}: failed: {self._error}>"
+        if not self.done:
+            return f"<{self.title}: {self.wheels} wheels on their way; imports wait for their own>"
+        how = "was there" if self.warm else f"{self.bytes_downloaded / 2**30:.2f} GiB"
+        return f"<{self.title}: {self.wheels} wheels, {how}, {self.seconds:.2f} s>"
+
+
+def install(
+    *specs: str,
+    request: Request | None = None,
+    wait: bool = True,
+    activate: bool = True,
+    settings: Settings | None = None,
+    hub: Hub | None = None,
+) -> Installation:
+    """The environment that has what was asked for, made if it is not there.
+
+    With `wait=False` it returns once it is known what will be installed; imports then wait for
+    their own distribution and what that needs. Raises an InstallError, a StoreError, or Cancelled.
+    """
+    started = time.perf_counter()
+    settings = settings or Settings.read()
+    request = request or gather(specs)
+    store = Store(settings.cache)
+    indexes = read_indexes(request.index)
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(operation("install", request.title, hub=hub))
+        lock = find_lock(request, indexes, store, settings, work, live_kernel=activate)
+        found = _warm(request, lock, store)
+        if found is None:
+            found = _cold(request, lock, store, settings, indexes, work, stack.pop_all(), started)
+        if activate:
+            found.activate()
+        found.seconds = time.perf_counter() - started
+    if wait:
+        try:
+            found.wait()
+        except KeyboardInterrupt:
+            found.cancel()
+            raise
+    return found
+
+
+def find_lock(
+    request: Request,
+    indexes: Indexes,
+    store: Store,
+    settings: Settings,
+    work: Operation,
+    *,
+    live_kernel: bool,
+) -> Lock:
+    """The lock for a request, from an earlier answer or from uv.
+
+    With `live_kernel`, what this process has imported is kept: where the answer has another
+    version of it, uv is asked again under that constraint. Raises AlreadyImported if it cannot.
+    """
+    lock = _answer(request, indexes, store, settings, work, ())
+    contradictions = live.conflicts(lock) if live_kernel else []
+    contradictions = [each for each in contradictions if not _let_go(each)]
+    if not contradictions:
+        return lock
+    constraints = tuple(each.constraint for each in contradictions)
+    try:
+        return _answer(request, indexes, store, settings, work, constraints)
+    except ResolveError as error:
+        first = contradictions[0]
+        raise AlreadyImported(
+            f"This kernel has imported {first.module} from {first.name} {first.version}, and "
+            f"{request.title} needs {first.wanted}.",
+            remedy="Restart the kernel, and run this before the import.",
+        ) from error
+
+
+def _answer(
+    request: Request,
+    indexes: Indexes,
+    store: Store,
+    settings: Settings,
+    work: Operation,
+    constraints: tuple[str, ...],
+) -> Lock:
+    key = answers.request_key(request, indexes, constraints)
+    hours = float("inf") if indexes.offline else settings.lock_hours
+    lock = answers.cached(store, key, hours)
+    if lock is None:
+        resolving = _import_ours("resolve")
+        building = _import_ours("build")
+        builder = building.Builder(store, settings, indexes, work)
+        lock = resolving.resolve(request, indexes, builder, work, constraints)
+        answers.keep(store, key, lock)
+    return lock
+
+
+def _warm(request: Request, lock: Lock, store: Store) -> Installation | None:
+    key = lock.environment_key()
+    _hold(store, key)
+    if store.get(ROOM, key) is None:
+        return None
+    found = Installation(request, lock, store.path(ROOM, key))
+    found._done.set()
+    return found
+
+
+def _cold(
+    request: Request,
+    lock: Lock,
+    store: Store,
+    settings: Settings,
+    indexes: Indexes,
+    work: Operation,
+    stack: contextlib.ExitStack,
+    started: float,
+) -> Installation:
+    background = _import_ours("background")
+    found = Installation(request, lock, store.path(ROOM, lock.environment_key()))
+    found.warm = False
+    try:
+        job = background.Job(request, lock, found.environment, store, settings, indexes, work)
+        found._cancel, found._demand = work.cancel, job.pipeline.demand
+        gate.open(job.pending)
+        job.guess(live.shadowed(lock))
+    except BaseException:
+        stack.__exit__(*sys.exc_info())
+        raise
+
+    def carry_out() -> None:
+        try:
+            with stack:
+                job.run()
+        except BaseException as error:
+            found._error = background.as_error(error, store)
+        finally:
+            found.bytes_downloaded = job.pipeline.downloaded
+            found.seconds = time.perf_counter() - started
+            found._done.set()
+
+    thread = threading.Thread(target=carry_out, name="zerostart-install", daemon=True)
+    gate.workers.add(thread)
+    thread.start()
+    return found
+
+
+def _hold(store: Store, key: str) -> None:
+    """Keep an environment from being collected while this process lives."""
+    name = str(store.path(ROOM, key))
+    if name not in _leases:
+        _leases[name] = store.lease(ROOM, key)
+
+
+_brought: set[str] = set()
+
+
+def _import_ours(module: str) -> Any:
+    """A module of ours that needs others' packages; what comes in with it is noted."""
+    import importlib
+
+    before = set(sys.modules)
+    found = importlib.import_module(f"zerostart_jupyter.install.{module}")
+    fresh = set(sys.modules) - before
+    _brought.update(name for name in fresh if name.partition(".")[0] in _OURS)
+    return found
+
+
+def _let_go(conflict: live.Conflict) -> bool:
+    """Forget a conflicting module if only we have imported it: we have what we need of it."""
+    top = conflict.module.partition(".")[0]
+    loaded = {name for name in sys.modules if name.partition(".")[0] == top}
+    if not loaded or not loaded <= _brought:
+        return False
+    _import_ours("background")  # the last that needs them
+    for name in {name for name in sys.modules if name.partition(".")[0] == top}:
+        del sys.modules[name]
+    return True

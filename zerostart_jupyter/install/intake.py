@@ -1,0 +1,225 @@
+"""One wheel from its source into the store: which bytes to ask for, and what to do with them.
+
+Knows nothing of threads or of other wheels. Each wheel is opened by its end, where its directory
+is: the names it can be imported as, and its metadata, are known long before its bytes are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zerostart_jupyter.core.errors import DigestMismatch, NetworkError
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import wheel as rules
+from zerostart_jupyter.install.archive import TAIL, Member, find_end, read_directory
+from zerostart_jupyter.install.assembly import Assembly, Consumer
+from zerostart_jupyter.install.imports import ImportNames
+from zerostart_jupyter.install.inflate import peek
+from zerostart_jupyter.install.lock import Locked
+from zerostart_jupyter.install.partial import Partial
+from zerostart_jupyter.install.segments import Segment, cut
+from zerostart_jupyter.install.source import Changed, FileSource, NoRanges, Source, Tail
+from zerostart_jupyter.install.unpack import StoredWheel, Unpacking
+from zerostart_jupyter.install.wheel import Layout, Metadata
+
+_WHOLE = 1 << 20  # wheels up to this many bytes are asked for at once
+_REACH = 1 << 20  # bytes before the directory that are fetched early to have the dist-info
+_EARLY = ("METADATA", "entry_points.txt", "top_level.txt")
+
+Progress = Callable[[int], None]
+
+
+class Restart(Exception):
+    """What was gathered of a wheel is of no use, and it is worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is known of a wheel once its end is here; `files` are texts of its dist-info."""
+
+    total: int
+    names: ImportNames
+    files: dict[str, str]
+    requires: tuple[str, ...]
+
+
+class Intake:
+    """The way of one wheel. `open()`, then `fetch()` each segment in any order and thread, feed
+    the consumers of `assembly`, and `close()` once `assembly.open` is 0; or `abandon()`."""
+
+    def __init__(
+        self, store: Store, locked: Locked, source: Source, chunk: int, progress: Progress
+    ) -> None:
+        rules.check_filename(locked.wheel, locked.name, locked.version)
+        self._store = store
+        self._locked = locked
+        self._source = source
+        self._chunk = chunk
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self._partial: Partial | None = None
+        self._spooled: Path | None = None
+        self._unpacking: Unpacking | None = None
+        self._resumed = False
+        self.assembly: Assembly | None = None
+        self.segments: Sequence[Segment] = ()
+        self.last: tuple[Segment, memoryview] | None = None
+
+    def open(self) -> Opened:
+        """Read the wheel's end; afterwards `segments` are what is still to be fetched, and
+        `last` is the end itself, already here. Raises Restart or an InstallError."""
+        try:
+            tail = self._tail()
+            end = find_end(tail.data, tail.total, self._locked.wheel)
+            tail = self._reach(tail, end.start)
+            directory = memoryview(tail.data)[end.start - tail.start : end.stop - tail.start]
+            members = read_directory(directory, end, self._locked.wheel)
+            layout = rules.lay_out(
+                members, self._locked.wheel, self._locked.name, self._locked.version
+            )
+            tail = self._reach(tail, _first_early(members, layout, tail.start))
+        except Changed:
+            raise Restart from None
+        self._check_room(members)
+        self._partial = Partial.find(self._store, self._locked.sha256, tail.total)
+        self._unpacking = Unpacking(self._store, self._locked, members, layout)
+        self._plan(tail)
+        return self._opened(tail, members, layout)
+
+    def fetch(self, segment: Segment) -> memoryview:
+        """The bytes of a segment. Raises Restart or an InstallError."""
+        data = memoryview(bytearray(len(segment)))
+        if segment.kept and self._partial is not None:
+            if not self._partial.read(segment.start, data):
+                raise Restart
+            self._progress(len(segment))
+            return data
+        try:
+            self._source.read(segment.start, data, self._received)
+        except (Changed, NoRanges):
+            raise Restart from None
+        return data
+
+    def close(self) -> tuple[StoredWheel, Metadata]:
+        """Compare the digest, check the wheel as a whole, publish it.
+
+        Raises DigestMismatch or WheelRejected, with nothing published; Restart if the bytes of
+        an earlier process may be at fault.
+        """
+        found = self._digest.hexdigest()
+        if found != self._locked.sha256:
+            if self._resumed:
+                raise Restart
+            raise DigestMismatch(
+                f"{self._locked.wheel} has the sha256 {found[:12]}… and not the "
+                f"{self._locked.sha256[:12]}… that the index promised.",
+                remedy="Do not install it; tell the index, or try again later.",
+            )
+        assert self._unpacking is not None
+        result = self._unpacking.publish()
+        self._let_go(keep=False)
+        return result
+
+    def abandon(self, *, keep: bool) -> None:
+        """Remove what was staged; `keep` the fetched bytes for another time, or not."""
+        if self._unpacking is not None:
+            self._unpacking.abandon()
+        self._let_go(keep=keep)
+
+    def forget(self) -> None:
+        """Remove the bytes that were kept for another time: they are not to be trusted."""
+        if self._partial is not None:
+            self._partial.discard()
+
+    def _tail(self) -> Tail:
+        size = self._locked.size
+        want = size if size is not None and size <= _WHOLE else TAIL
+        try:
+            return self._source.tail(want)
+        except NoRanges:
+            folder = self._store.stage("partial")
+            self._spooled = folder
+            with open(folder / "bytes", "wb") as file:
+
+                def write(at: int, block: memoryview) -> None:
+                    file.write(block)
+
+                self._source.spool(write)
+            self._source = FileSource(folder / "bytes")
+            return self._source.tail(want)
+
+    def _reach(self, tail: Tail, start: int) -> Tail:
+        """A tail that begins at `start` or before."""
+        if start >= tail.start:
+            return tail
+        if start < 0:
+            raise NetworkError(
+                f"{self._locked.wheel} is damaged.", remedy="Tell the index it came from."
+            )
+        more = bytearray(tail.start - start)
+        self._source.read(start, memoryview(more), lambda _, __: None)
+        return Tail(tail.total, start, bytes(more) + tail.data)
+
+    def _plan(self, tail: Tail) -> None:
+        assert self._unpacking is not None
+        kept = self._partial.have if self._partial is not None else []
+        kept = [(start, min(stop, tail.start)) for start, stop in kept if start < tail.start]
+        self._resumed = bool(kept)
+        self.segments = cut(tail.start, self._chunk, kept)
+        last = Segment(tail.start, tail.total)
+        consumers = [Consumer(0, tail.total, self._digest.update)]
+        consumers += [Consumer(run.start, run.stop, run.feed) for run in self._unpacking.runs]
+        self.assembly = Assembly([*self.segments, last], consumers)
+        self.last = (last, memoryview(tail.data))
+
+    def _opened(self, tail: Tail, members: Sequence[Member], layout: Layout) -> Opened:
+        view = memoryview(tail.data)
+        files: dict[str, str] = {}
+        by_name = {member.name: member for member in members}
+        for file in _EARLY:
+            member = by_name.get(layout.member(file))
+            if member is None:
+                continue
+            content = peek(member, view, tail.start, layout.wheel)
+            if content is not None:
+                files[file] = content.decode("utf-8", errors="replace")
+        requires: tuple[str, ...] = ()
+        if "METADATA" in files:
+            requires = rules.check_metadata(files["METADATA"].encode(), layout).requires
+        else:
+            files = {}
+        self._progress(len(tail.data))
+        return Opened(tail.total, layout.names, files, requires)
+
+    def _received(self, start: int, block: memoryview) -> None:
+        if self._partial is not None:
+            with contextlib.suppress(OSError):  # a full disk ends the install elsewhere
+                self._partial.write(start, block)
+        self._progress(len(block))
+
+    def _check_room(self, members: Sequence[Member]) -> None:
+        needed = sum(member.size for member in members)
+        free = shutil.disk_usage(self._store.root).free
+        if needed > free:
+            raise OSError(28, os.strerror(28))
+
+    def _let_go(self, *, keep: bool) -> None:
+        if self._partial is not None:
+            if keep:
+                self._partial.close()
+            else:
+                self._partial.discard()
+        if self._spooled is not None:
+            shutil.rmtree(self._spooled, ignore_errors=True)
+
+
+def _first_early(members: Sequence[Member], layout: Layout, start: int) -> int:
+    wanted = {layout.member(file) for file in _EARLY}
+    first = min((each.offset for each in members if each.name in wanted), default=start)
+    return first if start - first <= _REACH else start

@@ -1,0 +1,88 @@
+"""What the running interpreter already holds, and where a lock would contradict it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zerostart_jupyter.install.imports import ImportNames, import_names
+from zerostart_jupyter.install.lock import Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A distribution of which a module is imported, in another version than the lock's."""
+
+    name: str
+    version: str
+    wanted: str
+    module: str
+
+    @property
+    def constraint(self) -> str:
+        """The requirement that keeps what is imported."""
+        return f"{self.name}=={self.version}"
+
+
+def conflicts(lock: Lock, paths: Iterable[str] | None = None) -> list[Conflict]:
+    """The imported distributions that the lock has in another version."""
+    present = _installed(sys.path if paths is None else paths)
+    found = []
+    for locked in lock.packages:
+        version, dist_info = present.get(locked.name, ("", None))
+        if dist_info is None or version == locked.version:
+            continue
+        module = _imported(dist_info)
+        if module is not None:
+            found.append(Conflict(locked.name, version, locked.version, module))
+    return found
+
+
+def shadowed(lock: Lock, paths: Iterable[str] | None = None) -> dict[str, ImportNames]:
+    """What another version of a locked distribution, installed here, can be imported as."""
+    present = _installed(sys.path if paths is None else paths)
+    found = {}
+    for locked in lock.packages:
+        version, dist_info = present.get(locked.name, ("", None))
+        if dist_info is not None and version != locked.version:
+            found[locked.name] = _names(dist_info)
+    return found
+
+
+def _installed(paths: Iterable[str]) -> dict[str, tuple[str, Path]]:
+    """Version and dist-info by name, told from directory names: nothing is opened."""
+    found: dict[str, tuple[str, Path]] = {}
+    for path in paths:
+        try:
+            entries = os.listdir(path or ".")
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.endswith(".dist-info"):
+                name, _, version = entry.removesuffix(".dist-info").partition("-")
+                key = re.sub(r"[-_.]+", "-", name).lower()
+                found.setdefault(key, (version, Path(path) / entry))
+    return found
+
+
+def _imported(dist_info: Path) -> str | None:
+    """The name of a module of this distribution that is imported, if any."""
+    for root in sorted(_names(dist_info).roots):
+        module = sys.modules.get(root)
+        origin = getattr(module, "__file__", None)
+        if origin and Path(origin).is_relative_to(dist_info.parent):
+            return root
+    return None
+
+
+def _names(dist_info: Path) -> ImportNames:
+    try:
+        rows = (dist_info / "RECORD").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ImportNames()
+    files = [row.partition(",")[0].strip('"') for row in rows]
+    return import_names(f for f in files if not f.startswith(("..", "/", dist_info.name)))

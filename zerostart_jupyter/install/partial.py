@@ -1,0 +1,91 @@
+"""Bytes of a wheel that survive the process: a sparse file, and a journal of what is in it.
+
+A block is written to the file first and to the journal then, so after `kill -9` the journal
+promises nothing that is not there. After a power cut it may; the wheel's digest decides.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from zerostart_jupyter.core.errors import StoreError
+from zerostart_jupyter.core.store import Lease, Store
+
+ROOM = "partial"
+WORTHWHILE = 32 << 20  # bytes of a wheel from which on it is kept while it arrives
+
+Interval = tuple[int, int]
+
+
+class Partial:
+    """The kept bytes of one wheel of `total` bytes. Safe to use from several threads."""
+
+    def __init__(self, store: Store, sha256: str, total: int) -> None:
+        self._store = store
+        self._sha256 = sha256
+        self._lock = threading.Lock()
+        self._lease: Lease | None = store.lease(ROOM, sha256)
+        folder = store.path(ROOM, sha256)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._bytes = os.open(folder / "bytes", flags, 0o600)
+        self._journal = os.open(folder / "journal", flags | os.O_APPEND, 0o600)
+        self.have = _read_journal(folder / "journal", total)
+
+    @classmethod
+    def find(cls, store: Store, sha256: str, total: int) -> Partial | None:
+        """What is kept of a wheel, or None where keeping it is not worth the writing."""
+        if total < WORTHWHILE:
+            return None
+        try:
+            return cls(store, sha256, total)
+        except (OSError, StoreError):  # a full disk will be met again, where it matters
+            return None
+
+    def write(self, start: int, block: memoryview) -> None:
+        """Keep a block; it counts from the next start of a process on."""
+        with self._lock:  # never after `close()`: the descriptor may be another file by then
+            if self._lease is None:
+                return
+            os.pwrite(self._bytes, block, start)
+            os.write(self._journal, f"{start} {start + len(block)}\n".encode())
+
+    def read(self, start: int, into: memoryview) -> bool:
+        """Fill `into` with kept bytes; False if they are not there after all."""
+        with self._lock:
+            return self._lease is not None and os.preadv(self._bytes, [into], start) == len(into)
+
+    def discard(self) -> None:
+        """Forget these bytes: the wheel is whole, or they were wrong."""
+        self.close()
+        self._store.remove(ROOM, self._sha256)
+
+    def close(self) -> None:
+        """Leave the bytes for a later process; a second call does nothing."""
+        with self._lock:
+            if self._lease is None:
+                return
+            os.close(self._bytes)
+            os.close(self._journal)
+            self._lease.close()
+            self._lease = None
+
+
+def _read_journal(path: Path, total: int) -> list[Interval]:
+    """The kept intervals, sorted and merged; a last line that was cut short does not count."""
+    found: list[Interval] = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        parts = line.split()
+        if len(parts) == 2 and all(part.isdigit() for part in parts):
+            start, stop = int(parts[0]), int(parts[1])
+            if start < stop <= total:
+                found.append((start, stop))
+    merged: list[Interval] = []
+    for start, stop in sorted(found):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    return merged

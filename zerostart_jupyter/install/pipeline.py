@@ -1,0 +1,391 @@
+"""The line that ties it together: fetch, feed, publish, link, open the gate.
+
+Two kinds of threads share one lock and two agendas. Fetchers take wheels to open and segments to
+fetch, within a window of bytes; workers feed digests and runs, and link what is whole. What is
+demanded comes first in both.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from zerostart_jupyter.core.errors import (
+    DigestMismatch,
+    InstallError,
+    NetworkError,
+    StoreError,
+    WheelRejected,
+    ZerostartError,
+)
+from zerostart_jupyter.core.events import Operation, State
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install.assembly import Consumer
+from zerostart_jupyter.install.closure import Closure
+from zerostart_jupyter.install.connections import Connections
+from zerostart_jupyter.install.environment import EditedInStore, Environment
+from zerostart_jupyter.install.gate import Pending, gate
+from zerostart_jupyter.install.intake import Intake, Restart
+from zerostart_jupyter.install.lock import Lock, Locked
+from zerostart_jupyter.install.segments import Agenda, Segment
+from zerostart_jupyter.install.source import FileSource, HttpSource, Source, Stopped
+from zerostart_jupyter.install.unpack import StoredWheel, stored
+
+log = logging.getLogger(__name__)
+
+_OPEN, _BODY = 0, 1
+_RESTARTS = 2
+
+Task = Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Wheel:
+    locked: Locked
+    order: int
+    intake: Intake | None = None
+    got: int = 0
+    held: int = 0  # bytes of the window
+    total: int | None = None
+    restarts: int = 0
+
+
+class Pipeline:
+    """Brings the wheels of a lock into an environment."""
+
+    def __init__(
+        self,
+        lock: Lock,
+        environment: Environment,
+        store: Store,
+        settings: Settings,
+        connections: Connections,
+        operation: Operation,
+        pending: Pending,
+        closure: Closure,
+        stop: threading.Event,
+    ) -> None:
+        self._environment = environment
+        self._store = store
+        self._settings = settings
+        self._connections = connections
+        self._operation = operation
+        self._pending = pending
+        self._closure = closure
+        self._stop = stop
+        self._changed = threading.Condition()
+        self._wheels = {
+            locked.name: _Wheel(locked, order, total=locked.size)
+            for order, locked in enumerate(lock.packages)
+        }
+        self._left = set(self._wheels)
+        self._fetches: Agenda[tuple[Intake | None, Segment | None]] = Agenda()
+        self._tasks: Agenda[Task] = Agenda()
+        self._held = 0
+        self._demanded: list[str] = []
+        self._given_up: list[Intake] = []  # their threads may still be busy with them
+        self._error: BaseException | None = None
+        self.downloaded = 0
+        self._known_bytes = 0
+
+    def run(self) -> None:
+        """Bring everything; returns when all is linked, raises the first error otherwise."""
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            for wheel in self._wheels.values():
+                self._begin(wheel)
+        count = min(self._settings.parallel_downloads, 4 + 2 * len(self._wheels))
+        threads = [
+            threading.Thread(target=self._guarded, args=(step,), name=name, daemon=True)
+            for step, name, number in (
+                (self._fetch_one, "zerostart-fetch", count),
+                (self._work_one, "zerostart-work", self._settings.extract_threads),
+            )
+            for _ in range(number)
+        ]
+        gate.workers.update(threads)
+        try:
+            for thread in threads:
+                thread.start()
+            with self._changed:
+                while self._left and self._error is None:
+                    self._changed.wait()
+        finally:
+            with self._changed:
+                self._error = self._error or (Stopped() if self._left else None)
+                self._stop.set()
+                self._changed.notify_all()
+            for thread in threads:
+                thread.join()
+            gate.workers.difference_update(threads)
+            self._clean_up()
+        if self._error is not None:
+            raise self._error
+
+    def _clean_up(self) -> None:
+        keep = not isinstance(self._error, WheelRejected | DigestMismatch)
+        for intake in self._given_up:
+            intake.abandon(keep=False)
+        for wheel in self._wheels.values():
+            if wheel.intake is not None:
+                wheel.intake.abandon(keep=keep)
+
+    def skip(self, name: str) -> None:
+        """Leave a distribution out: it is there already. Before `run()` only."""
+        del self._wheels[name]
+        self._left.discard(name)
+
+    def halt(self, error: BaseException) -> None:
+        """End the work from outside, with this error; a later call does nothing."""
+        with self._changed:
+            self._error = self._error or error
+            self._stop.set()
+            self._changed.notify_all()
+
+    def demand(self, name: str) -> None:
+        """Bring this distribution and all it needs before everything else."""
+        with self._changed:
+            self._demanded.append(name)
+            self._promote()
+            self._changed.notify_all()
+
+    def _promote(self) -> None:
+        for name in self._demanded:
+            names = self._closure.of(name)
+            self._fetches.promote(names)
+            self._tasks.promote(names)
+
+    # -- threads
+
+    def _guarded(self, step: Callable[[], bool]) -> None:
+        try:
+            while step():
+                pass
+        except Stopped:
+            pass
+        except BaseException as error:
+            self.halt(error)
+
+    def _fetch_one(self) -> bool:
+        with self._changed:
+            while (job := self._next_fetch()) is None:
+                if self._finished():
+                    return False
+                self._changed.wait()
+            name, (intake, segment) = job
+            wheel = self._wheels[name]
+            if segment is not None:
+                self._hold(wheel, len(segment))
+        try:
+            if intake is None or segment is None:
+                self._open(wheel)
+            else:
+                self._deliver(wheel, intake, segment, intake.fetch(segment))
+        except Restart:
+            self._restart(wheel, intake)
+        return True
+
+    def _work_one(self) -> bool:
+        with self._changed:
+            while (job := self._tasks.take()) is None:
+                if self._finished():
+                    return False
+                self._changed.wait()
+        job[1]()
+        return True
+
+    def _finished(self) -> bool:
+        return self._error is not None or not self._left
+
+    def _next_fetch(self) -> tuple[str, tuple[Intake | None, Segment | None]] | None:
+        if self._finished():
+            return None
+        window = self._settings.window_bytes
+        room = window - self._held if self._held else max(window, self._settings.chunk_bytes)
+        return self._fetches.take(room)
+
+    # -- one wheel
+
+    def _begin(self, wheel: _Wheel) -> None:
+        if self._store.path("wheels", wheel.locked.sha256).exists():
+            self._tasks.add(wheel.locked.name, partial(self._look_up, wheel))
+        else:
+            self._ask_for(wheel)
+        self._changed.notify_all()
+
+    def _ask_for(self, wheel: _Wheel) -> None:
+        self._known_bytes += wheel.locked.size or 0
+        self._fetches.add(
+            wheel.locked.name, (None, None), weight=wheel.locked.size or 0, phase=_OPEN
+        )
+
+    def _look_up(self, wheel: _Wheel) -> None:
+        have = stored(self._store, wheel.locked.sha256)
+        if have is None:
+            with self._changed:
+                self._ask_for(wheel)
+                self._changed.notify_all()
+            return
+        self._closure.learn(wheel.locked.name, have.metadata().requires)
+        self._pending.claim(wheel.locked.name, have.names)
+        self._link(wheel, have)
+
+    def _open(self, wheel: _Wheel) -> None:
+        locked = wheel.locked
+        intake = Intake(
+            self._store,
+            locked,
+            self._source(locked),
+            self._settings.chunk_bytes,
+            lambda count: self._progress(wheel, count),
+        )
+        with self._changed:
+            wheel.intake = intake
+        opened = intake.open()
+        self._closure.learn(locked.name, opened.requires)
+        self._pending.claim(locked.name, opened.names, opened.files)
+        assert intake.last is not None
+        with self._changed:
+            self._known_bytes += opened.total - (wheel.total or 0)
+            wheel.total = opened.total
+            for segment in intake.segments:
+                size = len(segment)
+                self._fetches.add(
+                    locked.name, (intake, segment), weight=size, cost=size, phase=_BODY
+                )
+            self._promote()
+        self._deliver(wheel, intake, *intake.last)
+
+    def _deliver(self, wheel: _Wheel, intake: Intake, segment: Segment, data: memoryview) -> None:
+        with self._changed:
+            if wheel.intake is not intake or intake.assembly is None:
+                return
+            for consumer in intake.assembly.arrive(segment, data):
+                task = partial(self._feed, wheel, intake, consumer)
+                self._tasks.add(wheel.locked.name, task, weight=len(segment))
+            self._changed.notify_all()
+
+    def _feed(self, wheel: _Wheel, intake: Intake, consumer: Consumer) -> None:
+        assembly = intake.assembly
+        assert assembly is not None
+        while True:
+            with self._changed:
+                if self._error is not None or wheel.intake is not intake:
+                    return
+                pieces = assembly.take(consumer)
+                if not pieces:
+                    return
+            for piece, segment in pieces:
+                consumer.feed(piece)
+                with self._changed:
+                    if wheel.intake is not intake:
+                        return
+                    freed = assembly.fed(consumer, piece, segment)
+                    whole = assembly.open == 0
+                    if freed and intake.last is not None and segment is not intake.last[0]:
+                        self._hold(wheel, -freed)
+                        self._changed.notify_all()
+            if whole and consumer.left == 0:
+                self._close(wheel, intake)
+                return
+
+    def _close(self, wheel: _Wheel, intake: Intake) -> None:
+        with self._changed:
+            if wheel.intake is not intake:
+                return
+            wheel.intake = None
+        try:
+            have, metadata = intake.close()
+        except Restart:
+            with self._changed:
+                wheel.intake = intake
+            self._restart(wheel, intake)
+            return
+        except BaseException:
+            intake.abandon(keep=False)
+            raise
+        self._closure.learn(wheel.locked.name, metadata.requires)
+        self._link(wheel, have)
+
+    def _link(self, wheel: _Wheel, have: StoredWheel) -> None:
+        locked = wheel.locked
+        try:
+            self._environment.add(locked, have, wheel.order)
+        except EditedInStore as edited:
+            log.warning("%s was edited in the cache and is fetched again", edited)
+            if not self._store.remove("wheels", locked.sha256):
+                raise StoreError(
+                    f"{edited} was edited in the cache.",
+                    remedy="Run `zerostart cache prune` when no kernel uses it.",
+                ) from None
+            with self._changed:
+                self._begin(wheel)
+            return
+        self._environment.mark(locked)
+        self._operation.update(locked.name, wheel.got, wheel.total, state=State.DONE)
+        self._pending.land(locked.name)
+        with self._changed:
+            self._left.discard(locked.name)
+            self._promote()
+            self._changed.notify_all()
+
+    def _restart(self, wheel: _Wheel, intake: Intake | None) -> None:
+        with self._changed:
+            if intake is not None and wheel.intake is not intake:
+                return  # another thread was first
+            old, wheel.intake = wheel.intake, None
+            wheel.restarts += 1
+            wheel.got = 0
+            self._fetches.drop(wheel.locked.name)
+            self._hold(wheel, -wheel.held)
+            if old is not None:
+                self._given_up.append(old)
+        if old is not None:
+            old.forget()
+        if wheel.restarts > _RESTARTS:
+            raise NetworkError(
+                f"{wheel.locked.wheel} changed on the server while it was fetched.",
+                remedy="Run it again, or ask the index what it serves.",
+            )
+        with self._changed:
+            self._fetches.add(wheel.locked.name, (None, None), weight=0, phase=_OPEN)
+            self._changed.notify_all()
+
+    def _source(self, locked: Locked) -> Source:
+        if locked.url.startswith("file:"):
+            return FileSource.of(locked.url)
+        return HttpSource(self._connections, locked.url, self._stop)
+
+    def _progress(self, wheel: _Wheel, count: int) -> None:
+        with self._changed:
+            wheel.got += count
+            self.downloaded += count
+            got, total = wheel.got, wheel.total
+            done, known = self.downloaded, self._known_bytes
+        self._operation.update(wheel.locked.name, got, total)
+        self._operation.update("", done, max(done, known))
+
+    def _hold(self, wheel: _Wheel, count: int) -> None:
+        wheel.held += count
+        self._held += count
+
+
+def as_error(error: BaseException, store: Store) -> ZerostartError:
+    """A failure of the machine in the words of this product; its own errors stay as they are."""
+    if isinstance(error, ZerostartError):
+        return error
+    if isinstance(error, OSError):
+        return StoreError(
+            f"{error.filename or store.root} cannot be written: {error.strerror or error}.",
+            remedy="Make room with `zerostart cache prune`, or set ZEROSTART_CACHE elsewhere.",
+        )
+    if isinstance(error, Stopped):
+        return InstallError("The install was stopped.", remedy="Run it again.")
+    return InstallError(
+        f"The install failed: {type(error).__name__}: {error}.", remedy="Please report it."
+    )

@@ -1,0 +1,247 @@
+"""What was asked for, and where it was found.
+
+The text of requirements stays as it was written: uv reads it, with all of its syntax. Here it is
+only gathered, and made into a fingerprint by which an earlier answer is found again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.errors import RequirementError
+from zerostart_jupyter.install.indexes import IndexOptions
+
+# The reference implementation's expression, PEP 723.
+_BLOCK = re.compile(r"(?m)^# /// script[ \t]*$\r?\n(?P<body>(^#(| .*)$\r?\n?)+?)^# ///[ \t]*$")
+_INCLUDE = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]\s*(\S+)", re.MULTILINE)
+_EXTRAS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*\[([A-Za-z0-9._,\s-]+)\]")
+_PROJECT_FILES = ("pyproject.toml", "requirements.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Requirement lines, files with more of them, and index options.
+
+    `origin` says where they were found, for people. Relative paths in `specs` are relative to
+    `base`.
+    """
+
+    specs: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    origin: str = "arguments"
+    base: Path = field(default_factory=Path.cwd)
+    requires_python: str | None = None
+    index: IndexOptions = field(default_factory=IndexOptions)
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing at all was asked for."""
+        return not self.specs and not self.files
+
+    @property
+    def title(self) -> str:
+        """A few words for a progress line."""
+        words = [*self.specs, *(path.name for path in self.files)]
+        shown = ", ".join(words[:3]) or "nothing"
+        return shown + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+    def parts(self) -> list[str]:
+        """Every text that the answer depends on; raises RequirementError for a missing file."""
+        local = any(spec.startswith((".", "-")) for spec in self.specs)
+        texts = [*self.specs, str(self.base) if local else ""]
+        for path in self.files:
+            for name, text in _with_includes(path, set()):
+                texts += [str(name), text]
+        return texts
+
+    def extras(self) -> dict[str, set[str]]:
+        """The extras that are named anywhere, by project."""
+        found: dict[str, set[str]] = {}
+        for text in self.parts():
+            for name, extras in _EXTRAS.findall(text):
+                wanted = {
+                    re.sub(r"[-_.]+", "-", each.strip()).lower() for each in extras.split(",")
+                }
+                found.setdefault(_normal(name), set()).update(wanted)
+        return found
+
+
+def gather(
+    specs: Sequence[str] = (),
+    *,
+    files: Sequence[Path] = (),
+    text: str | None = None,
+    start: Path | None = None,
+    notebook: Path | None = None,
+    index: IndexOptions | None = None,
+) -> Request:
+    """A request from arguments, files and a cell's body, or else from what lies around.
+
+    With nothing given: the notebook's own PEP 723 cell, else `start` itself if it is a script
+    with such a block, else the nearest pyproject.toml or requirements.txt at or above `start`.
+    Raises RequirementError if there is nothing, or if it cannot be read.
+    """
+    index = index or IndexOptions()
+    folder = start if start is not None and start.is_dir() else (start or Path.cwd() / "x").parent
+    paths = tuple(Path(path).expanduser().resolve() for path in files)
+    for path in paths:
+        if not path.is_file():
+            raise RequirementError(
+                f"There is no requirements file {path}.", remedy="Check the path after -r."
+            )
+    lines, python = _read_text(text) if text is not None else ((), None)
+    given = (*(spec.strip() for spec in specs if spec.strip()), *lines)
+    if given or paths or text is not None:
+        origin = "the cell" if text is not None else "arguments"
+        return _checked(Request(given, paths, origin, folder.resolve(), python, index))
+    return _checked(_found(folder.resolve(), start, notebook, index))
+
+
+def script_request(script: Path, index: IndexOptions | None = None) -> Request | None:
+    """The request in a script's PEP 723 block, or None if it has no block."""
+    index = index or IndexOptions()
+    block = _block(script.read_text(encoding="utf-8", errors="replace"))
+    if block is None:
+        return None
+    table = _table(block, str(script))
+    base, python = script.resolve().parent, table.get("requires-python")
+    if "tool" in table:  # uv knows its own tables; it reads the script itself
+        return Request((), (script.resolve(),), str(script), base, python, index)
+    return Request(_dependencies(table, str(script)), (), str(script), base, python, index)
+
+
+def _found(folder: Path, start: Path | None, notebook: Path | None, index: IndexOptions) -> Request:
+    if notebook is not None and (block := _notebook_block(notebook)) is not None:
+        table = _table(block, str(notebook))
+        lines = _dependencies(table, str(notebook))
+        return Request(
+            lines, (), notebook.name, notebook.parent, table.get("requires-python"), index
+        )
+    if start is not None and start.is_file() and (request := script_request(start, index)):
+        return request
+    for above in (folder, *folder.parents):
+        for name in _PROJECT_FILES:
+            path = above / name
+            if path.is_file() and (name != "pyproject.toml" or _is_project(path)):
+                return Request((), (path,), str(path), above, None, index)
+    raise RequirementError(
+        f"Nothing was named to install, and there is no pyproject.toml or requirements.txt in "
+        f"{folder} or above it.",
+        remedy="Name a package, or a file with -r.",
+    )
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _read_text(text: str) -> tuple[tuple[str, ...], str | None]:
+    block = _block(text)
+    if block is not None:
+        table = _table(block, "the cell")
+        return _dependencies(table, "the cell"), table.get("requires-python")
+    lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in text.splitlines())
+    return tuple(line for line in lines if line), None
+
+
+def _block(text: str) -> str | None:
+    found = list(_BLOCK.finditer(text if text.endswith("\n") else text + "\n"))
+    if len(found) > 1:
+        raise RequirementError(
+            "There are several `# /// script` blocks.", remedy="Keep one of them (PEP 723)."
+        )
+    return found[0].group("body") if found else None
+
+
+def _notebook_block(notebook: Path) -> str | None:
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    for cell in cells:
+        if cell.get("cell_type") == "code":
+            source = cell.get("source", "")
+            block = _block(source if isinstance(source, str) else "".join(source))
+            if block is not None:
+                return block
+    return None
+
+
+def _table(block: str, where: str) -> dict[str, Any]:
+    import tomllib
+
+    body = "".join(
+        line[2:] if line.startswith("# ") else line[1:] for line in block.splitlines(keepends=True)
+    )
+    try:
+        return tomllib.loads(body)
+    except tomllib.TOMLDecodeError as error:
+        raise RequirementError(
+            f"The `# /// script` block of {where} is not TOML: {error}.",
+            remedy="Correct it (PEP 723).",
+        ) from error
+
+
+def _dependencies(table: dict[str, Any], where: str) -> tuple[str, ...]:
+    lines = table.get("dependencies", [])
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise RequirementError(
+            f"`dependencies` of {where} is not a list of texts.", remedy="Correct it (PEP 723)."
+        )
+    return tuple(lines)
+
+
+def _is_project(path: Path) -> bool:
+    import tomllib
+
+    try:
+        project = tomllib.loads(path.read_text(encoding="utf-8")).get("project")
+    except (OSError, ValueError) as error:
+        raise RequirementError(f"{path} cannot be read: {error}.", remedy="Correct it.") from error
+    return isinstance(project, dict) and bool(
+        project.get("dependencies") or "dependencies" in project.get("dynamic", [])
+    )
+
+
+def _with_includes(path: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
+    path = path.resolve()
+    if path in seen:
+        return
+    seen.add(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequirementError(
+            f"The requirements file {path} cannot be read: {error}.", remedy="Check the path."
+        ) from error
+    yield path, text
+    for name in _INCLUDE.findall(text) if path.suffix != ".py" else ():
+        if "://" not in name:
+            yield from _with_includes(path.parent / name, seen)
+
+
+def _checked(request: Request) -> Request:
+    if request.requires_python:
+        import platform
+
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+        try:
+            fits = SpecifierSet(request.requires_python).contains(platform.python_version())
+        except InvalidSpecifier as error:
+            raise RequirementError(
+                f"`requires-python` of {request.origin} cannot be read: {error}.",
+                remedy="Correct it.",
+            ) from error
+        if not fits:
+            raise RequirementError(
+                f"{request.origin} needs Python {request.requires_python}, and this is "
+                f"{platform.python_version()}.",
+                remedy="Start a kernel of a fitting Python.",
+            )
+    return request

@@ -1,0 +1,129 @@
+"""One wheel into the store: staged, written, checked, published."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import wheel as rules
+from zerostart_jupyter.install.archive import Member
+from zerostart_jupyter.install.imports import ImportNames
+from zerostart_jupyter.install.inflate import Run, split
+from zerostart_jupyter.install.lock import Locked
+from zerostart_jupyter.install.wheel import SITE, Layout, Metadata
+
+ROOM = "wheels"
+_MANIFEST = "manifest.json"
+TREE = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWheel:
+    """A wheel that was checked and published.
+
+    `files` are places (`site/numpy/__init__.py`) with size in bytes and mtime in nanoseconds.
+    """
+
+    path: Path
+    dist_info: str
+    files: Mapping[str, tuple[int, int]]
+    names: ImportNames
+
+    @property
+    def tree(self) -> Path:
+        """Where its files are."""
+        return self.path / TREE
+
+    def metadata(self) -> Metadata:
+        """What its METADATA says."""
+        data = (self.tree / SITE / self.dist_info / "METADATA").read_bytes()
+        return rules.read_metadata(data, self.dist_info)
+
+
+def stored(store: Store, sha256: str) -> StoredWheel | None:
+    """The wheel of this digest, or None if the store does not have it."""
+    path = store.path(ROOM, sha256)
+    try:
+        body = json.loads((path / _MANIFEST).read_bytes())
+        files = {place: (size, mtime) for place, (size, mtime) in body["files"].items()}
+        names = {root: frozenset(below) for root, below in body["names"].items()}
+        found = StoredWheel(path, body["dist_info"], files, ImportNames(names))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if store.get(ROOM, sha256) is not None else None
+
+
+class Unpacking:
+    """A wheel's staging directory, from its first member to its publication.
+
+    `runs` are to be fed in any order, each by one thread; then `publish()`, or else `abandon()`.
+    """
+
+    def __init__(
+        self, store: Store, locked: Locked, members: Sequence[Member], layout: Layout
+    ) -> None:
+        self.layout = layout
+        self._locked = locked
+        self._about: dict[str, Any] = {
+            "name": locked.name,
+            "version": locked.version,
+            "wheel": locked.wheel,
+        }
+        self._stack = contextlib.ExitStack()
+        self._staging = self._stack.enter_context(store.publish(ROOM, locked.sha256, self._about))
+        self._store = store
+        self._tree = self._staging / TREE
+        self._make_folders()
+        self.runs = [Run(group, self._path, locked.wheel) for group in split(members)]
+
+    def publish(self) -> tuple[StoredWheel, Metadata]:
+        """Check what was written against the format's rules, and give it its place in the store.
+
+        Raises WheelRejected, with nothing published.
+        """
+        metadata = rules.check_metadata(self._read("METADATA"), self.layout)
+        rules.check_tags(self._read("WHEEL"), self.layout)
+        rules.check_record(self._read("RECORD"), self.layout)
+        files = {}
+        for place in self.layout.places.values():
+            status = os.stat(self._tree / place)
+            files[place] = (status.st_size, status.st_mtime_ns)
+        names = self.layout.names
+        body = {
+            "dist_info": self.layout.dist_info,
+            "files": files,
+            "names": {root: sorted(below) for root, below in names.roots.items()},
+        }
+        (self._staging / _MANIFEST).write_text(json.dumps(body, separators=(",", ":")))
+        self._about["bytes"] = sum(size for size, _ in files.values())
+        self._stack.close()
+        path = self._store.path(ROOM, self._locked.sha256)
+        return StoredWheel(path, self.layout.dist_info, files, names), metadata
+
+    def abandon(self) -> None:
+        """Remove what was written; a second call, or one after `publish()`, does nothing."""
+        for run in self.runs:
+            run.close()
+        with contextlib.suppress(_Abandoned):
+            self._stack.__exit__(_Abandoned, _Abandoned(), None)
+
+    def _path(self, member: Member) -> str | None:
+        return None if member.directory else f"{self._tree}/{self.layout.places[member.name]}"
+
+    def _read(self, file: str) -> bytes:
+        return (self._tree / SITE / self.layout.dist_info / file).read_bytes()
+
+    def _make_folders(self) -> None:
+        folders = {place.rpartition("/")[0] for place in self.layout.places.values()}
+        for folder in sorted(folders):
+            os.makedirs(self._tree / folder, exist_ok=True)
+
+
+class _Abandoned(Exception):
+    """Tells the store's context that there is nothing to publish."""
