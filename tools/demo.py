@@ -131,7 +131,7 @@ async def run_tour(cells: list[tuple[str, str]], folder: Path, environ: Mapping[
 
 def snapshots(environ: Mapping[str, str]) -> list[dict[str, Any]]:
     """What `zerostart snapshot list` knows."""
-    command = [ZEROSTART, "snapshot", "list", "--json"]
+    command = [str(ZEROSTART), "snapshot", "list", "--json"]
     listed = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     found: list[dict[str, Any]] = json.loads(listed.stdout)
     return found
@@ -185,7 +185,7 @@ def requirements(cells: list[tuple[str, str]]) -> list[str]:
 
 def numbers(printed: str) -> list[str]:
     """The numbers a cell printed, in order."""
-    return re.findall(r"^\d+\.\d+(?=  )", printed, re.MULTILINE)
+    return re.findall(r"^-?\d+\.\d+(?=  )", printed, re.MULTILINE)
 
 
 def table(rows: list[Row]) -> str:

@@ -148,6 +148,11 @@ class TestOperation:
         assert woken.is_set()
         assert "what load-" in caplog.text
 
+    def test_may_continue_one_that_began_in_another_process(self, hub: Hub) -> None:
+        with operation("snapshot", "a", hub=hub, id="snapshot-7") as work:
+            assert hub.cancel("snapshot-7")
+        assert {event.operation for event in hub.known()} == {work.id} == {"snapshot-7"}
+
     def test_goes_to_the_hub_of_the_process(self) -> None:
         with operation("load", "here") as work:
             assert work.id in {event.operation for event in events.hub().known()}
