@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import weakref
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-from zerostart_jupyter.core.errors import Cancelled, LoadError, ZerostartError
-from zerostart_jupyter.core.events import Hub, Operation, State, operation
+from zerostart_jupyter.core.errors import LoadError
+from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import MIB, Settings
 from zerostart_jupyter.load import tensors
-from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, open_checkpoint, unreadable
-from zerostart_jupyter.load.plan import Block, Plan
+from zerostart_jupyter.load.checkpoint import open_checkpoint
 from zerostart_jupyter.load.readers import select
-from zerostart_jupyter.load.readers.contract import Reader
+from zerostart_jupyter.load.reading import Reading
 from zerostart_jupyter.load.weights import Weights
+from zerostart_jupyter.load.words import first_line
 
 BLOCK = 8 * MIB
 # While a cell runs Python, each return from a read waits for the GIL: fewer, larger reads.
 BACKGROUND_BLOCK = 32 * MIB
-STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging takes
 
 
 def load(
@@ -52,7 +46,7 @@ def load(
         checkpoint = undo.enter_context(open_checkpoint(source))
         for entry in checkpoint.entries.values():
             tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
-        run = _Run(
+        reading = Reading(
             checkpoint,
             reader=chosen,
             device=place,
@@ -61,15 +55,12 @@ def load(
             threads=(settings or Settings.read()).load_threads,
             hub=hub,
         )
-        undo.pop_all()  # the run closes the checkpoint
-    run.start()
-    if background:
-        return run.weights
+        undo.pop_all()  # the reading closes the checkpoint
     try:
-        return run.weights.wait()
+        reading.start()
+        return reading.weights if background else reading.weights.wait()
     except BaseException:
-        run.weights.cancel()
-        run.join()
+        reading.abandon()
         raise
 
 
@@ -82,204 +73,9 @@ def resolve_device(device: str) -> str:
         torch.empty(0, device=parsed)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise LoadError(
-            f"There is no device {device!r} here: {_line(error)}.",
+            f"There is no device {device!r} here: {first_line(error)}.",
             remedy='Use device="auto" or device="cpu".',
         ) from error
     if parsed.type == "cuda" and parsed.index is None:
         return f"cuda:{torch.cuda.current_device()}"
     return str(parsed)
-
-
-class _Run:
-    """One load under way: a thread that conducts, threads that read."""
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        reader: str,
-        device: str,
-        dtype: torch.dtype | None,
-        block: int,
-        threads: int,
-        hub: Hub | None,
-    ) -> None:
-        self._checkpoint = checkpoint
-        self._device = device
-        self._dtype = dtype
-        self._hub = hub
-        self._plan = Plan(checkpoint.entries.values(), block=block, budget=STAGING)
-        threads = min(threads, len(self._plan.blocks))
-        self._reader: Reader = select.make(
-            reader,
-            checkpoint.shards,
-            device=device,
-            block=block,
-            stages=min(threads, STAGING // block),
-        )
-        self._threads = [
-            threading.Thread(target=self._work, name=f"zerostart-read-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        self._conductor = threading.Thread(target=self._conduct, name="zerostart-load", daemon=True)
-        self._lock = threading.Condition()
-        self._stopped = threading.Event()
-        self._error: BaseException | None = None
-        self._operation: Operation | None = None
-        self._done: Counter[int] = Counter()
-        self._totals: Counter[int] = Counter()
-        for entry in checkpoint.entries.values():
-            self._totals[entry.shard] += entry.nbytes
-        self.weights = Weights(
-            checkpoint,
-            device=device,
-            dtype=None if dtype is None else str(dtype).removeprefix("torch."),
-            reader=reader,
-        )
-        self.weights._demand = self._lift
-        self.weights._stop = self.stop
-
-    def start(self) -> None:
-        """Begin to read."""
-        _RUNNING.add(self)
-        self._conductor.start()
-
-    def join(self) -> None:
-        """Wait until every thread has let go of the files."""
-        self._conductor.join()
-
-    def stop(self) -> None:
-        """Let the threads end after the block each is at."""
-        self._stopped.set()
-        with self._lock:
-            self._lock.notify_all()
-
-    def orphan(self) -> None:
-        """In a forked child no thread of ours lives: say so instead of waiting for ever."""
-        self.weights._changed = threading.Condition()
-        self.weights._when_done.clear()  # they would wake the parent's event loop
-        if not self.weights.done:
-            self.weights._finish(
-                LoadError(
-                    f"{self.weights.title} was still being loaded when this process was forked.",
-                    remedy="Load it again here, or wait for the load before forking.",
-                )
-            )
-
-    def _conduct(self) -> None:
-        error: BaseException | None = None
-        try:
-            with operation("load", self.weights.title, hub=self._hub) as self._operation:
-                self._operation.on_cancel(self.stop)
-                self._read_all()
-        except BaseException as raised:
-            error = raised
-        finally:
-            self.weights.statistics = self._reader.statistics()
-            self._reader.close()
-            self._checkpoint.close()
-            _RUNNING.discard(self)
-            self.weights._finish(error)
-
-    def _read_all(self) -> None:
-        for name in self._plan.empty:
-            entry = self._checkpoint.entries[name]
-            shard = self._checkpoint.shards[entry.shard]
-            self.weights._deliver(name, tensors.empty(entry, shard, self._device), None)
-        for number in range(len(self._checkpoint.shards)):
-            self._report(number)
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.join()
-        if self._error is not None:
-            raise self._error
-        if self._stopped.is_set() and not self._plan.exhausted:
-            raise Cancelled(
-                f"The load of {self.weights.title} was cancelled.",
-                remedy="Run it again to load it.",
-            )
-
-    def _work(self) -> None:
-        while (block := self._next()) is not None:
-            try:
-                self._bring(block)
-            except BaseException as error:
-                with self._lock:
-                    self._error = self._error or _turned(error, block, self._checkpoint)
-                self.stop()
-
-    def _next(self) -> Block | None:
-        with self._lock:
-            while not self._stopped.is_set() and not self._plan.exhausted:
-                block = self._plan.take()
-                if block is not None:
-                    return block
-                self._lock.wait()  # the budget is spent until somebody finishes
-        return None
-
-    def _bring(self, block: Block) -> None:
-        shard = self._checkpoint.shards[block.shard]
-        self._reader.read(block)
-        shard.verify()
-        with self._lock:
-            whole = self._plan.finish(block)
-            self._done[block.shard] += block.payload
-            self._lock.notify_all()
-        for entry in whole:
-            self._hand_over(entry)
-        self._report(block.shard)
-
-    def _hand_over(self, entry: Entry) -> None:
-        shard = self._checkpoint.shards[entry.shard]
-        as_read = tensors.view(entry, shard, self._reader.storage(entry))
-        tensor = tensors.finished(as_read, entry, self._device, self._dtype)
-        same = tensor.dtype == as_read.dtype
-        self.weights._deliver(entry.name, tensor, tensors.reference(entry, shard) if same else None)
-
-    def _report(self, number: int) -> None:
-        work = self._operation
-        if work is None:
-            return
-        with self._lock:
-            done, total = self._done[number], self._totals[number]
-            everything = sum(self._done.values())
-            state = State.RUNNING if done < total else State.DONE
-            # Under the lock, so that a later count is not overtaken by an earlier one.
-            work.update(self._checkpoint.shards[number].path.name, done, total, state=state)
-            work.update("", everything, self.weights.bytes)
-
-    def _lift(self, names: Iterable[str]) -> None:
-        with self._lock:
-            self._plan.lift(names)
-
-
-def _turned(error: BaseException, block: Block, checkpoint: Checkpoint) -> BaseException:
-    """Foreign exceptions become ours where they enter."""
-    if isinstance(error, ZerostartError):
-        return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return LoadError(
-            f"{checkpoint.title} does not fit: {_line(error)}.",
-            remedy="Free memory, choose a smaller dtype, or load to another device.",
-        )
-    if isinstance(error, OSError):
-        turned = unreadable(checkpoint.shards[block.shard], block.start, error)
-        turned.__cause__ = error
-        return turned
-    return error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-_RUNNING: weakref.WeakSet[_Run] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for run in list(_RUNNING):
-        run.orphan()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -24,6 +24,7 @@ from zerostart_jupyter.load.plan import ALIGN, Block
 from zerostart_jupyter.load.readers.contract import Statistics
 from zerostart_jupyter.load.readers.staged import Allocate, StagedReader
 from zerostart_jupyter.load.readers.staging import Stage
+from zerostart_jupyter.load.words import first_line
 
 NVIDIA_FS = Path("/proc/driver/nvidia-fs/stats")
 
@@ -39,7 +40,7 @@ def kvikio() -> Any:
         import kvikio.statistics
     except (ImportError, OSError, RuntimeError) as error:
         raise ReaderUnavailable(
-            f"The cufile reader cannot work here: {_first_line(error)}.",
+            f"The cufile reader cannot work here: {first_line(error)}.",
             remedy='Install kvikio-cu13 (or -cu12) and an NVIDIA driver, or use reader="direct".',
         ) from error
     return module
@@ -88,7 +89,7 @@ class CuFileReader(StagedReader):
         except RuntimeError as error:
             self.close()
             raise ReaderUnavailable(
-                f"kvikio cannot open {shard.path}: {_first_line(error)}.",
+                f"kvikio cannot open {shard.path}: {first_line(error)}.",
                 remedy='Load it with reader="direct".',
             ) from error
 
@@ -127,7 +128,7 @@ class CuFileReader(StagedReader):
             got = self._files[block.shard].pread(span, count, block.start, count).get()
         except RuntimeError as error:
             shard.verify()  # a file cut short is reported as a failed read, too
-            raise OSError(errno.EIO, _first_line(error)) from error
+            raise OSError(errno.EIO, first_line(error)) from error
         if got < block.stop - block.start:
             raise shard.changed()
 
@@ -172,7 +173,3 @@ def _nvidia_fs_reads() -> int | None:
     except OSError:
         return None
     return int(match[1]) if match else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

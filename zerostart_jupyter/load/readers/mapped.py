@@ -18,6 +18,7 @@ from zerostart_jupyter.load import pages
 from zerostart_jupyter.load.checkpoint import Entry, Shard
 from zerostart_jupyter.load.plan import Block
 from zerostart_jupyter.load.readers.contract import Reader, Statistics
+from zerostart_jupyter.load.words import first_line
 
 SCRATCH = 1 << 20  # bytes a thread reads at once where the kernel cannot populate
 
@@ -92,7 +93,7 @@ def _map(shard: Shard) -> torch.UntypedStorage:
     except RuntimeError as error:
         shard.verify()
         raise LoadError(
-            f"{shard.path} cannot be mapped: {str(error).splitlines()[0]}.",
+            f"{shard.path} cannot be mapped: {first_line(error)}.",
             remedy='Load it with reader="direct".',
         ) from error
     assert isinstance(mapped, torch.UntypedStorage)

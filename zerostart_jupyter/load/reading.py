@@ -1,0 +1,244 @@
+"""A load under way: threads take blocks from the plan, the reader reads, the handle is filled."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+
+from zerostart_jupyter.core.errors import Cancelled, LoadError, ZerostartError
+from zerostart_jupyter.core.events import Hub, Operation, State, operation
+from zerostart_jupyter.core.settings import MIB
+from zerostart_jupyter.load import tensors
+from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, unreadable
+from zerostart_jupyter.load.plan import Block, Plan
+from zerostart_jupyter.load.readers import select
+from zerostart_jupyter.load.readers.contract import Reader
+from zerostart_jupyter.load.weights import Weights
+from zerostart_jupyter.load.words import first_line
+
+STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging takes
+
+
+class Reading:
+    """One load under way: a thread that conducts, threads that read, a handle that is filled."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        reader: str,
+        device: str,
+        dtype: torch.dtype | None,
+        block: int,
+        threads: int,
+        hub: Hub | None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._device = device
+        self._dtype = dtype
+        self._hub = hub
+        self._plan = Plan(checkpoint.entries.values(), block=block, budget=STAGING)
+        threads = min(threads, len(self._plan.blocks))
+        self._reader: Reader = select.make(
+            reader,
+            checkpoint.shards,
+            device=device,
+            block=block,
+            stages=min(threads, STAGING // block),
+        )
+        self._threads = [
+            threading.Thread(target=self._work, name=f"zerostart-read-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        self._conductor = threading.Thread(target=self._conduct, name="zerostart-load", daemon=True)
+        self._lock = threading.Condition()
+        self._stopped = threading.Event()
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self._operation: Operation | None = None
+        self._done: Counter[int] = Counter()  # bytes, by shard
+        self._done_in_all = 0
+        self._totals: Counter[int] = Counter()
+        for entry in checkpoint.entries.values():
+            self._totals[entry.shard] += entry.nbytes
+        self.weights = Weights(
+            checkpoint,
+            device=device,
+            dtype=None if dtype is None else str(dtype).removeprefix("torch."),
+            reader=reader,
+        )
+        self.weights._demand = self._lift
+        self.weights._stop = self.stop
+
+    def start(self) -> None:
+        """Begin to read."""
+        _RUNNING.add(self)
+        try:
+            self._conductor.start()
+        except RuntimeError as error:
+            self._end(_no_threads(error))
+
+    def abandon(self) -> None:
+        """Stop, and return when every thread has let go of the files."""
+        self.stop()
+        self._over.wait()
+
+    def stop(self) -> None:
+        """Let the threads end after the block each is at."""
+        self._stopped.set()
+        with self._lock:
+            self._lock.notify_all()
+
+    def orphan(self) -> None:
+        """In a forked child no thread of ours lives: say so instead of waiting for ever."""
+        self.weights._changed = threading.Condition()
+        self.weights._when_done.clear()  # they would wake the parent's event loop
+        if not self.weights.done:
+            self.weights._finish(
+                LoadError(
+                    f"{self.weights.title} was still being loaded when this process was forked.",
+                    remedy="Load it again here, or wait for the load before forking.",
+                )
+            )
+
+    def _conduct(self) -> None:
+        error: BaseException | None = None
+        try:
+            with operation("load", self.weights.title, hub=self._hub) as self._operation:
+                self._operation.on_cancel(self.stop)
+                self._read_all()
+        except BaseException as raised:
+            error = raised
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self.weights.statistics = self._reader.statistics()
+        self._reader.close()
+        self._checkpoint.close()
+        _RUNNING.discard(self)
+        self.weights._finish(error)
+        self._over.set()
+
+    def _read_all(self) -> None:
+        for name in self._plan.empty:
+            entry = self._checkpoint.entries[name]
+            shard = self._checkpoint.shards[entry.shard]
+            nothing = tensors.empty(entry, shard, self._device)
+            self.weights._deliver(
+                name, tensors.finished(nothing, entry, self._device, self._dtype), None
+            )
+        for number in range(len(self._checkpoint.shards)):
+            self._report(number)
+        self._run_threads()
+        if self._error is not None:
+            raise self._error
+        if self._stopped.is_set() and not self._plan.exhausted:
+            raise Cancelled(
+                f"The load of {self.weights.title} was cancelled.",
+                remedy="Run it again to load it.",
+            )
+
+    def _run_threads(self) -> None:
+        started: list[threading.Thread] = []
+        for thread in self._threads:
+            try:
+                thread.start()
+            except RuntimeError as error:  # fewer are slower, and enough
+                if not started:
+                    raise _no_threads(error) from error
+                break
+            started.append(thread)
+        for thread in started:
+            thread.join()
+
+    def _work(self) -> None:
+        while (block := self._next()) is not None:
+            try:
+                self._bring(block)
+            except BaseException as error:
+                with self._lock:
+                    self._error = self._error or _turned(error, block, self._checkpoint)
+                self.stop()
+
+    def _next(self) -> Block | None:
+        with self._lock:
+            while not self._stopped.is_set() and not self._plan.exhausted:
+                block = self._plan.take()
+                if block is not None:
+                    return block
+                self._lock.wait()  # the budget is spent until somebody finishes
+        return None
+
+    def _bring(self, block: Block) -> None:
+        shard = self._checkpoint.shards[block.shard]
+        self._reader.read(block)
+        shard.verify()
+        with self._lock:
+            whole = self._plan.finish(block)
+            self._done[block.shard] += block.payload
+            self._done_in_all += block.payload
+            self._lock.notify_all()
+        for entry in whole:
+            self._hand_over(entry)
+        self._report(block.shard)
+
+    def _hand_over(self, entry: Entry) -> None:
+        shard = self._checkpoint.shards[entry.shard]
+        as_read = tensors.view(entry, shard, self._reader.storage(entry))
+        tensor = tensors.finished(as_read, entry, self._device, self._dtype)
+        same = tensor.dtype == as_read.dtype
+        self.weights._deliver(entry.name, tensor, tensors.reference(entry, shard) if same else None)
+
+    def _report(self, number: int) -> None:
+        work = self._operation
+        if work is None:
+            return
+        with self._lock:
+            done, total = self._done[number], self._totals[number]
+            state = State.RUNNING if done < total else State.DONE
+            # Under the lock, so that a later count is not overtaken by an earlier one.
+            work.update(self._checkpoint.shards[number].path.name, done, total, state=state)
+            work.update("", self._done_in_all, self.weights.bytes)
+
+    def _lift(self, names: Iterable[str]) -> None:
+        with self._lock:
+            self._plan.lift(names)
+
+
+def _no_threads(error: RuntimeError) -> LoadError:
+    return LoadError(
+        f"No thread could be started to read with: {first_line(error)}.",
+        remedy="End some threads or processes, or raise the limit (ulimit -u).",
+    )
+
+
+def _turned(error: BaseException, block: Block, checkpoint: Checkpoint) -> BaseException:
+    """Foreign exceptions become ours where they enter."""
+    if isinstance(error, ZerostartError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return LoadError(
+            f"{checkpoint.title} does not fit: {first_line(error)}.",
+            remedy="Free memory, choose a smaller dtype, or load to another device.",
+        )
+    if isinstance(error, OSError):
+        turned = unreadable(checkpoint.shards[block.shard], block.start, error)
+        turned.__cause__ = error
+        return turned
+    return error
+
+
+_RUNNING: weakref.WeakSet[Reading] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for run in list(_RUNNING):
+        run.orphan()
+
+
+os.register_at_fork(after_in_child=_after_fork)
