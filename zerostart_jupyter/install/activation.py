@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -22,8 +23,18 @@ def landed(root: Path, name: str) -> Path:
     return root / OURS / "landed" / name
 
 
+def last_used(root: Path) -> float | None:
+    """When an environment was last put on a path, in seconds since the epoch."""
+    try:
+        return (root / OURS / "used").stat().st_mtime
+    except OSError:
+        return None
+
+
 def activate(root: Path) -> None:
     """Put an environment before everything that was installed, here and in subprocesses."""
+    with contextlib.suppress(OSError):
+        (root / OURS / "used").touch()
     site, programs = str(site_of(root)), str(root / "bin")
     if site in sys.path:
         sys.path.remove(site)

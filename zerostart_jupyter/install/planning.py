@@ -15,7 +15,7 @@ from zerostart_jupyter.install.lock import Lock, Locked
 from zerostart_jupyter.install.requirements import Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """A lock, the wheels of it that the store has not, and where the environment is or would be.
 
@@ -33,6 +33,9 @@ class Plan:
         """Bytes to fetch; wheels of unknown size count as none."""
         return sum(each.size or 0 for each in self.missing)
 
+    def __repr__(self) -> str:
+        return self.table()
+
     def table(self) -> str:
         """The plan as text, one wheel a line."""
         missing = set(self.missing)
@@ -47,7 +50,7 @@ class Plan:
         return "\n".join([*lines, f"{total}, {amount}; environment {self.environment}"])
 
 
-def plan(request: Request, *, settings: Settings | None = None, activate: bool = False) -> Plan:
+def plan(request: Request, *, settings: Settings | None = None, activate: bool = True) -> Plan:
     """What `install(request=request)` would do; nothing is fetched but the resolver's answer.
 
     With `activate` the answer respects what this process has imported, as an install into a

@@ -1,0 +1,43 @@
+"""`zerostart install`: the environment that has what was asked for, made or found."""
+
+from __future__ import annotations
+
+import argparse
+
+from zerostart_jupyter.cli import asked, output
+from zerostart_jupyter.core import wording
+
+HELP = "make or find the cached environment for some requirements, and print where it is"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("requirements", nargs="*", metavar="REQ", help="as pip writes it")
+    asked.add_file_argument(parser)
+    asked.add_index_arguments(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be fetched, fetch nothing"
+    )
+    output.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Install into the cache; this process's own path stays as it is."""
+    from zerostart_jupyter import install as engine
+
+    request = engine.gather(
+        args.requirements, files=args.requirement, index=asked.index_options(args)
+    )
+    with output.progress(args):
+        if args.dry_run:
+            plan = engine.plan(request, activate=False)
+            body = {"environment": str(plan.environment), "warm": plan.warm, "bytes": plan.bytes}
+            missing = [each.wheel for each in plan.missing]
+            output.emit(args, {**body, "missing": missing}, plan.table())
+            return 0
+        found = engine.install(request=request, activate=False)
+    how = "was there"
+    if not found.warm:
+        how = f"{wording.size(found.bytes_downloaded)} fetched in {wording.seconds(found.seconds)}"
+    output.emit(args, found.as_json(), f"{found.environment}\n{found.wheels} wheels, {how}.")
+    return 0

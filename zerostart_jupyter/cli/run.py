@@ -1,0 +1,85 @@
+"""`zerostart run`: a script or a package's command at once, its packages streaming in behind it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zerostart_jupyter.cli import asked, output
+from zerostart_jupyter.core.errors import AlreadyImported, RequirementError
+
+if TYPE_CHECKING:
+    from zerostart_jupyter.install import IndexOptions, Request
+
+HELP = "run a script or a package's command while its packages stream in"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument(
+        "-p", "--package", action="append", default=[], metavar="PKG", help="one more requirement"
+    )
+    asked.add_file_argument(parser)
+    asked.add_index_arguments(parser)
+    parser.add_argument(
+        "target", metavar="SCRIPT|PKG", help="a .py file, or what to install and run"
+    )
+    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="-- ARGS", help="its arguments")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit status of what was run.
+
+    What is still on its way when it ends well is waited for: the next run is then warm.
+    """
+    from zerostart_jupyter import install as engine
+    from zerostart_jupyter.install import launch
+
+    words = args.args[1:] if args.args[:1] == ["--"] else args.args
+    script = Path(args.target)
+    if not script.is_file():
+        if script.suffix == ".py" or os.sep in args.target:
+            raise RequirementError(f"There is no script {script}.", remedy="Check the path.")
+        request = engine.gather(
+            [args.target, *args.package], files=args.requirement, index=asked.index_options(args)
+        )
+    else:
+        request = _for_script(script, args, asked.index_options(args))
+    with output.progress(args):
+        try:
+            found = None if request.empty else engine.install(request=request, wait=False)
+        except AlreadyImported:
+            # A process that finds the environment there imports nothing of ours: no conflict.
+            engine.install(request=request, activate=False)
+            os.execv(sys.executable, [sys.executable, "-m", "zerostart", *sys.argv[1:]])
+    if script.is_file():
+        status = launch.script(script, words)
+    else:
+        assert found is not None
+        status = launch.command(args.target, words, found)
+    if status == 0 and found is not None:
+        with output.progress(args):
+            found.wait()
+    return status
+
+
+def _for_script(script: Path, args: argparse.Namespace, index: IndexOptions) -> Request:
+    from dataclasses import replace
+
+    from zerostart_jupyter.install.requirements import gather, script_request
+
+    own = script_request(script, index)
+    if own is None and (args.package or args.requirement):
+        return gather(args.package, files=args.requirement, index=index)
+    if own is None:
+        try:
+            own = gather(start=script, index=index)
+        except RequirementError as nothing:
+            if "Nothing was named" not in nothing.message:
+                raise
+            own = gather(text="", start=script, index=index)
+    more = gather(args.package, files=args.requirement, text="", start=script, index=index)
+    return replace(own, specs=(*own.specs, *more.specs), files=(*own.files, *more.files))
