@@ -12,6 +12,9 @@ from pathlib import Path
 from zerostart_jupyter.install.imports import ImportNames, import_names
 from zerostart_jupyter.install.lock import Lock
 
+# setuptools' .pth file imports it into every interpreter; nothing of setuptools itself is in it.
+_AT_STARTUP = {"_distutils_hack"}
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -71,7 +74,7 @@ def _installed(paths: Iterable[str]) -> dict[str, tuple[str, Path]]:
 
 def _imported(dist_info: Path) -> str | None:
     """The name of a module of this distribution that is imported, if any."""
-    for root in sorted(_names(dist_info).roots):
+    for root in sorted(_names(dist_info).roots - _AT_STARTUP):
         module = sys.modules.get(root)
         origin = getattr(module, "__file__", None)
         if origin and Path(origin).is_relative_to(dist_info.parent):
