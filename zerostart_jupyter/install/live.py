@@ -74,7 +74,7 @@ def _installed(paths: Iterable[str]) -> dict[str, tuple[str, Path]]:
 
 def _imported(dist_info: Path) -> str | None:
     """The name of a module of this distribution that is imported, if any."""
-    for root in sorted(_names(dist_info).roots - _AT_STARTUP):
+    for root in sorted(_names(dist_info).roots.keys() - _AT_STARTUP):
         module = sys.modules.get(root)
         origin = getattr(module, "__file__", None)
         if origin and Path(origin).is_relative_to(dist_info.parent):
