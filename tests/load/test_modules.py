@@ -239,3 +239,24 @@ def test_a_copied_parameter_of_another_layout_is_not_the_files_bytes(tmp_path: P
     gc.collect()
     noted = {live.name for live in references().live() if live.reference.path == path}
     assert noted == {"bias"}
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_a_checkpoint_may_still_hold_a_buffer(original: Model, tmp_path: Path, device: str) -> None:
+    held = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    older = {**original.state_dict(), "rotary.frequencies": held}
+    del older["head.weight"]
+    save_file(older, tmp_path / "older.safetensors")
+    with torch.device(device):
+        model = Model().eval()
+    load_into(model, tmp_path / "older.safetensors")
+    assert torch.equal(model.rotary.get_buffer("frequencies"), held)
+    assert "rotary.frequencies" not in model.state_dict()
+
+
+def test_a_buffer_of_another_shape_is_unexpected(original: Model, tmp_path: Path) -> None:
+    older = {**original.state_dict(), "rotary.frequencies": torch.ones(3)}
+    del older["head.weight"]
+    save_file(older, tmp_path / "older.safetensors")
+    with pytest.raises(WeightsMismatch, match=r"unexpected: rotary\.frequencies"):
+        load_into(Model(), tmp_path / "older.safetensors")

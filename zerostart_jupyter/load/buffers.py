@@ -8,7 +8,7 @@ which are read back from the attributes of the first. What that cannot give is r
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,11 +18,37 @@ from torch.overrides import TorchFunctionMode
 from zerostart_jupyter.core.errors import WeightsMismatch
 
 
-def rebuild(module: nn.Module, device: str) -> None:
-    """Give every non-persistent meta buffer its values; raises WeightsMismatch for what cannot."""
+def unsaved_in(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+    """Names of the module's non-persistent buffers that these tensors fit nevertheless.
+
+    A checkpoint that was saved when such a buffer still was persistent has it: BERT's
+    `position_ids`, say.
+    """
+    saved = module.state_dict(keep_vars=True)
+    return {
+        name
+        for name, buffer in module.named_buffers()
+        if name not in saved and shapes.get(name) == buffer.shape
+    }
+
+
+def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], device: str) -> None:
+    """Give buffers these values; a real one keeps its device, and each its dtype."""
+    for name, tensor in tensors.items():
+        owner, _, attribute = name.rpartition(".")
+        old = module.get_buffer(name)
+        place = device if old.is_meta else old.device
+        module.get_submodule(owner)._buffers[attribute] = tensor.to(place, old.dtype)
+
+
+def rebuild(module: nn.Module, device: str, *, held: Collection[str] = ()) -> None:
+    """Give every non-persistent meta buffer its values; raises WeightsMismatch for what cannot.
+
+    `held` are those that a checkpoint has after all.
+    """
     for path, owner in list(_lacking(module)):
-        names = _unsaved(owner)
-        made = _again(owner, device)
+        names = [name for name in _unsaved(owner) if f"{path}.{name}".lstrip(".") not in held]
+        made = _again(owner, device) if names else None
         for name in names:
             old = owner._buffers[name]
             new = None if made is None else made._buffers.get(name)

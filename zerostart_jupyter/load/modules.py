@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from zerostart_jupyter.core.errors import WeightsMismatch
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load.buffers import rebuild
+from zerostart_jupyter.load.buffers import fill, rebuild, unsaved_in
 from zerostart_jupyter.load.loader import load, resolve_device
 from zerostart_jupyter.load.weights import Weights
 
@@ -40,9 +40,9 @@ def load_into(
     which keeps their device and dtype; `assign` says which for all. Replaced parameters have the
     checkpoint's dtype, or `dtype`, and lie on `device` (default: where the module's other
     parameters are, else the first GPU, else the CPU). Tied parameters stay tied, also when the
-    checkpoint has only one of them. Buffers that no checkpoint holds are computed anew. Raises
-    WeightsMismatch with the names that do not fit, before anything is read or changed, and what
-    `load` raises.
+    checkpoint has only one of them. Buffers that no checkpoint holds are computed anew; one that
+    an older checkpoint still holds is filled from it. Raises WeightsMismatch with the names that
+    do not fit, before anything is read or changed, and what `load` raises.
     """
     replace = assign if assign is not None else _any_meta(module)
     place = resolve_device(device) if device is not None else _place(module)
@@ -61,16 +61,20 @@ def load_into(
         )
     ties = _ties(module)
     try:
+        buffers = unsaved_in(module, weights.shapes)
         # Names and shapes are known from the headers: a misfit ends here, not after the reading.
         if _by_name_only(module):
-            _check(module, _with_tied(weights.shapes, ties), weights.title, strict)
-        rebuild(module, place)
+            shapes = {name: weights.shapes[name] for name in weights.shapes if name not in buffers}
+            _check(module, _with_tied(shapes, ties), weights.title, strict)
+        rebuild(module, place, held=buffers)
         weights.wait()
     except BaseException:
         weights.cancel()
         raise
+    given = {name: weights[name] for name in weights}
+    fill(module, {name: given.pop(name) for name in buffers}, place)
     try:
-        module.load_state_dict(_with_tied(weights, ties), strict=strict, assign=replace)
+        module.load_state_dict(_with_tied(given, ties), strict=strict, assign=replace)
     except RuntimeError as error:
         raise WeightsMismatch(
             f"{weights.title} does not fit: {' '.join(str(error).split())[:500]}",
