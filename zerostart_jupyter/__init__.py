@@ -6,7 +6,7 @@ client nor torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -28,3 +28,15 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     from zerostart_jupyter.jupyter.extension import unload
 
     unload(shell)
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Where `jupyter labextension develop` finds the panel."""
+    return [{"src": "labextension", "dest": "zerostart-jupyter"}]
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """How jupyter_server finds the extension; called in the server's process only."""
+    from zerostart_jupyter.jupyter.server.app import ZerostartServer
+
+    return [{"module": "zerostart_jupyter.jupyter.server.app", "app": ZerostartServer}]

@@ -55,11 +55,12 @@ export class Live implements IDisposable {
     return this._watched;
   }
   set watched(value: boolean) {
-    if (value && !this._watched) {
+    const begins = value && !this._watched;
+    this._watched = value;
+    if (begins) {
       void this.poll.refresh();
       void this.gpuPoll.refresh();
     }
-    this._watched = value;
   }
 
   get isDisposed(): boolean {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,13 +85,15 @@ def serve(
 ) -> Iterator[Jupyter]:
     """Start a server on a free loopback port and stop it, and its kernels, at the end."""
     notebooks = home / "notebooks"
-    for folder in (home, home / "config", notebooks):
-        folder.mkdir(exist_ok=True)
+    enabled = home / "config" / "jupyter_server_config.d"
+    for folder in (notebooks, enabled):
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in (ROOT / "labextension" / "jupyter-config" / "server-config").iterdir():
+        shutil.copy(file, enabled)
     command = [
         *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
         *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={notebooks}"),
         f"--IdentityProvider.token={TOKEN}",
-        "--ServerApp.jpserver_extensions={'zerostart_jupyter': True}",
         *options,
     ]
     log = home / "server.log"
