@@ -58,7 +58,7 @@ def test_a_bad_second_shard_closes_the_first(tmp_path: Path) -> None:
     shard = tmp_path / "model-00002-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
     before = descriptors()
-    with pytest.raises(CheckpointInvalid, match="model-00002-of-00002.*truncated"):
+    with pytest.raises(CheckpointInvalid, match=r"model-00002-of-00002.*truncated"):
         open_checkpoint(tmp_path)
     assert descriptors() == before
 
@@ -74,7 +74,7 @@ def test_an_index_that_promises_too_much(tmp_path: Path) -> None:
 
 def test_of_two_copies_the_index_says_which_counts(tmp_path: Path) -> None:
     one, other = torch.ones(3), torch.zeros(3)
-    index = save_sharded(tmp_path, [{"a": one, "b": one}, {"a": other, "c": other}])
+    index = save_sharded(tmp_path, [{"a": one, "b": one.clone()}, {"a": other, "c": other.clone()}])
     for number in (1, 2):
         body = json.loads(index.read_text())
         body["weight_map"]["a"] = f"model-{number:05d}-of-00002.safetensors"

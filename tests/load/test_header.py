@@ -154,11 +154,15 @@ for _name, _dtype in DTYPES.items():
     )
 
 
+def read(blob: bytes) -> tuple[int, header.Header]:
+    begin = header.PREFIX + header.length(blob[: header.PREFIX], len(blob))
+    return begin, header.parse(blob[header.PREFIX : begin], len(blob) - begin)
+
+
 def ours(blob: bytes) -> list[tuple[str, str, tuple[int, ...], bytes]] | None:
     """What this package sees in a file, or None if it refuses it."""
     try:
-        begin = header.PREFIX + header.length(blob[: header.PREFIX], len(blob))
-        found = header.parse(blob[header.PREFIX : begin], len(blob) - begin)
+        begin, found = read(blob)
     except header.Malformed:
         return None
     return sorted(
@@ -258,10 +262,8 @@ def test_the_length_is_believed_only_where_so_many_bytes_are() -> None:
     ],
 )
 def test_a_refusal_says_why(case: str, reason: str) -> None:
-    blob = CORPUS[case]
     with pytest.raises(header.Malformed, match=reason):
-        begin = header.PREFIX + header.length(blob[: header.PREFIX], len(blob))
-        header.parse(blob[header.PREFIX : begin], len(blob) - begin)
+        read(CORPUS[case])
 
 
 def test_every_type_is_one_that_safetensors_names(tmp_path: Path) -> None:

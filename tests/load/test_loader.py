@@ -440,6 +440,39 @@ class TestFailure:
             load(rows, device="cpu", reader=reader)
 
 
+class TestThreads:
+    """The system that gives no more threads."""
+
+    @pytest.fixture
+    def starts(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names whose threads cannot be started any more, after those already started."""
+        refused: list[str] = []
+        start = threading.Thread.start
+
+        def limited(thread: threading.Thread) -> None:
+            if any(thread.name.startswith(prefix) for prefix in refused):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", limited)
+        return refused
+
+    def test_one_reading_thread_is_enough(self, rows: Path, starts: list[str]) -> None:
+        starts += ["zerostart-read-1", "zerostart-read-2"]
+        assert torch.equal(load(rows, device="cpu")["row.3"], torch.full((1 << 20,), 3))
+
+    @pytest.mark.parametrize("name", ["zerostart-load", "zerostart-read"])
+    def test_none_is_an_error_that_leaves_nothing(
+        self, rows: Path, starts: list[str], name: str
+    ) -> None:
+        before = descriptors()
+        starts.append(name)
+        for background in (False, True):
+            with pytest.raises(LoadError, match=r"No thread could be started.*ulimit -u"):
+                load(rows, device="cpu", background=background).wait()
+        assert descriptors() == before
+
+
 class TestEvents:
     def test_shards_are_the_items_and_bytes_the_unit(self, sharded: Path) -> None:
         hub = Hub()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +65,7 @@ def test_blocks_hold_every_wanted_byte_once(table: list[Entry], block: int, gap:
             continue
         assert spans[0][0] == entry.start
         assert spans[-1][1] == entry.stop
-        assert all(before[1] == after[0] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
     assert covered == {}
 
 

@@ -54,9 +54,9 @@ class TestThroughTorch(ReaderContract):
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Checkpoint:
-    write_shard(tmp_path / "x.safetensors", {"a": 3 * BLOCK, "b": 77})
-    return open_checkpoint(tmp_path)
+def checkpoint(disk_path: Path) -> Checkpoint:
+    write_shard(disk_path / "x.safetensors", {"a": 3 * BLOCK, "b": 77})
+    return open_checkpoint(disk_path)
 
 
 def reader_of(checkpoint: Checkpoint) -> DirectReader:
