@@ -2,7 +2,8 @@
 
 A module built on the meta device has the shape of such a buffer, but not its values. They come
 from a second instance of the module that owns it, made on the device with the same arguments,
-which are read back from the attributes of the first. What that cannot give is refused by name.
+which are read back from the attributes of the first; a `config` that it did not keep is that of
+the module around it, as in transformers. What that cannot give is refused by name.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def rebuild(module: nn.Module, device: str, *, held: Collection[str] = ()) -> No
     """
     for path, owner in list(_lacking(module)):
         names = [name for name in _unsaved(owner) if f"{path}.{name}".lstrip(".") not in held]
-        made = _again(owner, device) if names else None
+        made = _again(owner, device, _config_around(module, path)) if names else None
         for name in names:
             old = owner._buffers[name]
             new = None if made is None else made._buffers.get(name)
@@ -76,8 +77,19 @@ def _unsaved(owner: nn.Module) -> list[str]:
     ]
 
 
-def _again(owner: nn.Module, device: str) -> nn.Module | None:
-    arguments = _arguments(owner)
+def _config_around(module: nn.Module, path: str) -> Any:
+    """The `config` of the nearest module around this one that has one, else None."""
+    around = path
+    while around:
+        around = around.rpartition(".")[0]
+        config = getattr(module.get_submodule(around), "config", None)
+        if config is not None:
+            return config
+    return None
+
+
+def _again(owner: nn.Module, device: str, config: Any) -> nn.Module | None:
+    arguments = _arguments(owner, config)
     if arguments is None:
         return None
     # The instance is for its buffers: no time for random weights, no draw from the user's stream.
@@ -88,7 +100,7 @@ def _again(owner: nn.Module, device: str) -> nn.Module | None:
             return None
 
 
-def _arguments(owner: nn.Module) -> dict[str, Any] | None:
+def _arguments(owner: nn.Module, config: Any) -> dict[str, Any] | None:
     """What the constructor would be called with, by attributes of its parameters' names."""
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(type(owner).__init__).parameters.items():
@@ -98,6 +110,8 @@ def _arguments(owner: nn.Module) -> dict[str, Any] | None:
             continue
         if hasattr(owner, name):
             found[name] = getattr(owner, name)
+        elif name == "config" and config is not None:
+            found[name] = config
         elif parameter.default is parameter.empty:
             return None
     return found
