@@ -121,6 +121,7 @@ class Reading:
         self._reader.close()
         self._checkpoint.close()
         _RUNNING.discard(self)
+        self._operation = None  # it knows us: in a circle, the tensors would wait for the collector
         self.weights._finish(error)
         self._over.set()
 
