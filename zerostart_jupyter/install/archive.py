@@ -28,6 +28,7 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _DESCRIPTOR_FLAG = 0x8
 _UTF8_FLAG = 0x800
 _KNOWN_FLAGS = 0x6 | _DESCRIPTOR_FLAG | _UTF8_FLAG  # two bits of compression level besides
+_FULL = 0xFFFFFFFF
 _BOMB_BYTES = 100 << 20
 _BOMB_RATIO = 200
 
@@ -163,7 +164,7 @@ def _entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
     raw = bytes(view[name_at:extra_at])
     name = _name(raw, flags, wheel)
     extra = view[extra_at : extra_at + extra_n]
-    size, packed, offset = _wide(extra, size, packed, offset, raw, f"{wheel}: {name!r}")
+    size, packed, offset = _wide(extra, (size, packed, offset), name, wheel)
     mode = attributes >> 16
     if flags & ~_KNOWN_FLAGS:
         what = "is encrypted" if flags & 0x2041 else f"has unknown flags {flags:#x}"
@@ -202,35 +203,28 @@ def _name(raw: bytes, flags: int, wheel: str) -> str:
 
 
 def _wide(
-    extra: memoryview, size: int, packed: int, offset: int, raw: bytes, what: str
+    extra: memoryview, short: tuple[int, int, int], name: str, wheel: str
 ) -> tuple[int, int, int]:
     # 4.5.3: the zip64 field holds only those values whose 32-bit place is full, in this order.
     values: list[int] = []
     at = 0
     while at < len(extra):
         if at + 4 > len(extra):
-            reject(what, "its extra field is damaged")
+            reject(wheel, f"{name!r} has a damaged extra field")
         kind, length = struct.unpack_from("<2H", extra, at)
         at += 4
         if at + length > len(extra):
-            reject(what, "its extra field is damaged")
+            reject(wheel, f"{name!r} has a damaged extra field")
         if kind == 1:
             values = [
                 each for (each,) in struct.iter_unpack("<Q", extra[at : at + length // 8 * 8])
             ]
-        elif kind == 0x7075 and bytes(extra[at + 5 : at + length]) != raw:
-            reject(what, "it has a second name")
+        elif kind == 0x7075 and bytes(extra[at + 5 : at + length]) != name.encode():
+            reject(wheel, f"{name!r} has a second name")
         at += length
-    full = 0xFFFFFFFF
-    wanted = [value == full for value in (size, packed, offset)]
-    if sum(wanted) > len(values):
-        reject(what, "its zip64 sizes are missing")
-    if wanted[0]:
-        size = values.pop(0)
-    if wanted[1]:
-        packed = values.pop(0)
-    if wanted[2]:
-        offset = values.pop(0)
+    if short.count(_FULL) > len(values):
+        reject(wheel, f"{name!r} has no zip64 sizes")
+    size, packed, offset = (values.pop(0) if each == _FULL else each for each in short)
     return size, packed, offset
 
 

@@ -36,12 +36,11 @@ def conflicts(lock: Lock, paths: Iterable[str] | None = None) -> list[Conflict]:
     present = _installed(sys.path if paths is None else paths)
     found = []
     for locked in lock.packages:
-        version, dist_info = present.get(locked.name, ("", None))
-        if dist_info is None or version == locked.version:
-            continue
-        module = _imported(dist_info)
-        if module is not None:
-            found.append(Conflict(locked.name, version, locked.version, module))
+        for version, dist_info in present.get(locked.name, []):
+            module = _imported(dist_info) if version != locked.version else None
+            if module is not None:
+                found.append(Conflict(locked.name, version, locked.version, module))
+                break
     return found
 
 
@@ -50,15 +49,15 @@ def shadowed(lock: Lock, paths: Iterable[str] | None = None) -> dict[str, Import
     present = _installed(sys.path if paths is None else paths)
     found = {}
     for locked in lock.packages:
-        version, dist_info = present.get(locked.name, ("", None))
-        if dist_info is not None and version != locked.version:
-            found[locked.name] = _names(dist_info)
+        for version, dist_info in present.get(locked.name, [])[:1]:
+            if version != locked.version:
+                found[locked.name] = _names(dist_info)
     return found
 
 
-def _installed(paths: Iterable[str]) -> dict[str, tuple[str, Path]]:
-    """Version and dist-info by name, told from directory names: nothing is opened."""
-    found: dict[str, tuple[str, Path]] = {}
+def _installed(paths: Iterable[str]) -> dict[str, list[tuple[str, Path]]]:
+    """Versions and dist-infos by name in the order of the path, told from directory names."""
+    found: dict[str, list[tuple[str, Path]]] = {}
     for path in paths:
         try:
             entries = os.listdir(path or ".")
@@ -68,7 +67,7 @@ def _installed(paths: Iterable[str]) -> dict[str, tuple[str, Path]]:
             if entry.endswith(".dist-info"):
                 name, _, version = entry.removesuffix(".dist-info").partition("-")
                 key = re.sub(r"[-_.]+", "-", name).lower()
-                found.setdefault(key, (version, Path(path) / entry))
+                found.setdefault(key, []).append((version, Path(path) / entry))
     return found
 
 
