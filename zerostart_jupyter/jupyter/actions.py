@@ -29,7 +29,11 @@ def run(action: str, names: Sequence[str], args: argparse.Namespace, settings: S
     """Carry out one action; what comes back is shown as the cell's result."""
     if action == "save":
         return engine.snapshot(
-            names[0], tier=args.tier, notebook=where.notebook(), settings=settings
+            names[0],
+            tier=args.tier,
+            replace=args.replace,
+            notebook=where.notebook(),
+            settings=settings,
         )
     if action == "list":
         return Text(table(engine.snapshots(settings=settings)))

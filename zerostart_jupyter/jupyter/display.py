@@ -38,6 +38,12 @@ class CellDisplay:
             self._leave()
             self._leave = None
 
+    def forget(self) -> None:
+        """Leave alone what runs now: after a restore its output is in another kernel's cell."""
+        for view in self._activity.operations.values():
+            self._closed.add(view.id)
+        self._shown.clear()
+
     def _take(self, events: Sequence[Event]) -> None:
         self._activity = self._activity.fold(events)
         for key in dict.fromkeys(event.operation for event in events):

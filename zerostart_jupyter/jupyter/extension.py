@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from zerostart_jupyter.jupyter.config import Zerostart
 from zerostart_jupyter.jupyter.display import CellDisplay
 from zerostart_jupyter.jupyter.magics import ZerostartMagics
 from zerostart_jupyter.jupyter.status import KernelStatus
+from zerostart_jupyter.snapshot.hooks import on_restored
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -23,6 +25,12 @@ class _Loaded:
     display: CellDisplay
     status: KernelStatus
     completion: Completion
+    forget_restored: Callable[[], None]
+
+    def restored(self) -> None:
+        """This kernel woke up as another one: its progress belongs to another cell and file."""
+        self.display.forget()
+        self.status.move()
 
 
 def load(shell: InteractiveShell) -> None:
@@ -33,7 +41,8 @@ def load(shell: InteractiveShell) -> None:
     shell.configurables.append(config)
     magics = ZerostartMagics(shell, config)
     shell.register_magics(magics)
-    loaded = _Loaded(config, CellDisplay(), KernelStatus(), Completion(shell))
+    loaded = _Loaded(config, CellDisplay(), KernelStatus(), Completion(shell), lambda: None)
+    loaded.forget_restored = on_restored(loaded.restored)
     loaded.display.open()
     loaded.status.open()
     loaded.completion.open()
@@ -45,6 +54,7 @@ def unload(shell: InteractiveShell) -> None:
     loaded: _Loaded | None = getattr(shell, _LOADED, None)
     if loaded is None:
         return
+    loaded.forget_restored()
     loaded.completion.close()
     loaded.status.close()
     loaded.display.close()

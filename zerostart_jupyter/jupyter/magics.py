@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    output_can_be_silenced,
+)
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from zerostart_jupyter.jupyter import where
@@ -37,6 +43,8 @@ NAMING = ("show", "restore", "clone", "rename", "delete", "publish")  # take an 
 class ZerostartMagics(Magics):
     """The magics of one shell."""
 
+    shell: InteractiveShell
+
     def __init__(self, shell: InteractiveShell, config: Zerostart) -> None:
         super().__init__(shell)
         self._config = config
@@ -53,6 +61,7 @@ class ZerostartMagics(Magics):
     @argument("--index-url", help="the index to ask instead of the configured one")
     @argument("--extra-index-url", action="append", default=[], help="one more index to ask")
     @argument("--offline", action="store_true", help="use only what is already here")
+    @output_can_be_silenced
     @line_cell_magic
     def zs_install(self, line: str, cell: str | None = None) -> Any:
         """Stream packages into this kernel; imports wait for their own package only.
@@ -91,6 +100,7 @@ class ZerostartMagics(Magics):
         "--background", action="store_true", help="return at once; tensors wait when asked for"
     )
     @argument("--reader", default="auto", help="auto, cufile, direct or mmap")
+    @output_can_be_silenced
     @line_magic
     def zs_load(self, line: str) -> Any:
         """Load a checkpoint's tensors as fast as the disk gives them.
@@ -125,8 +135,10 @@ class ZerostartMagics(Magics):
         "action", help=", ".join(f"{name} {takes}".strip() for name, takes in ACTIONS.items())
     )
     @argument("names", nargs="*", help="the snapshot's name")
+    @argument("--replace", action="store_true", help="save over a snapshot of the same name")
     @argument("--tier", default="auto", help="auto, process or portable")
     @argument("--park", action="store_true", help="leave the GPU's memory free after saving")
+    @output_can_be_silenced
     @line_magic
     def zs_snapshot(self, line: str) -> Any:
         """Save this kernel, bring it back, run it twice.
@@ -147,8 +159,8 @@ class ZerostartMagics(Magics):
 
 
 def _parse(magic: Any, line: str) -> argparse.Namespace:
-    """The magic's arguments; quotes survive IPython's parsing and are taken off here."""
-    args = parse_argstring(magic, line)
+    """The magic's arguments, without the quotes and the final `;` that IPython leaves on."""
+    args: argparse.Namespace = parse_argstring(magic, line.rstrip().removesuffix(";"))
     for name, value in vars(args).items():
         if isinstance(value, str):
             setattr(args, name, _unquote(value))

@@ -9,7 +9,7 @@ from zerostart_jupyter.jupyter.where import connection_file, status_directory
 class KernelStatus:
     """Keeps the `kernel` status file while the extension is loaded.
 
-    `reopen` follows the kernel to another connection file, as after a restore.
+    `move` follows the kernel to another connection file, as after a restore.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,8 @@ class KernelStatus:
             self._file.close()
             self._file = None
 
-    def reopen(self) -> None:
-        """Move to where the present connection file says."""
-        self.close()
+    def move(self) -> None:
+        """Begin anew where the present connection file says; the old file is the original's."""
+        if self._file is not None:
+            self._file.abandon()
         self.open()

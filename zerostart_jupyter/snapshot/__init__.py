@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from zerostart_jupyter.snapshot.catalog import SnapshotInfo as SnapshotInfo
     from zerostart_jupyter.snapshot.clones import Clone as Clone
     from zerostart_jupyter.snapshot.clones import clone as clone
+    from zerostart_jupyter.snapshot.hooks import on_restored as on_restored
     from zerostart_jupyter.snapshot.in_place import restore as restore
-    from zerostart_jupyter.snapshot.revival import on_restored as on_restored
     from zerostart_jupyter.snapshot.save import Saved as Saved
     from zerostart_jupyter.snapshot.save import snapshot as snapshot
     from zerostart_jupyter.snapshot.tiers import capabilities as capabilities
@@ -25,7 +25,7 @@ _HOMES = {
     "Clone": "clones",
     "clone": "clones",
     "restore": "in_place",
-    "on_restored": "revival",
+    "on_restored": "hooks",
     "Saved": "save",
     "snapshot": "save",
     "capabilities": "tiers",

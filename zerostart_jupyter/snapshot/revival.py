@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from typing import Any
 
 from zerostart_jupyter.snapshot import random_states
 from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.hooks import tell_restored
 from zerostart_jupyter.snapshot.quiesce import Sockets
 from zerostart_jupyter.snapshot.wire import Channel, Message, describe
 
-_callbacks: list[Callable[[], None]] = []
 _channel: Channel | None = None  # to our shepherd; None in a kernel that was never restored
 _snapshot: str | None = None  # the id this kernel was restored from
-
-
-def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
-    """Call this in every kernel that wakes up, once it knows its new connection file.
-
-    Returns the function that takes it back.
-    """
-    _callbacks.append(callback)
-
-    def leave() -> None:
-        with contextlib.suppress(ValueError):
-            _callbacks.remove(callback)
-
-    return leave
 
 
 def shepherd() -> Channel | None:
@@ -75,14 +60,14 @@ def come_alive(
         os.environ.update(message["environment"])
         _reopen(inherited)
         kernel.take_connection(message["connection_file"], message["connection"])
-        for callback in list(_callbacks):
-            callback()
+        tell_restored()
         if reseed:
             random_states.reseed()
         kernel.begin_session()
         asked: dict[str, Any] = message["revive"] or {}
-        kernel.requeue([[bytes.fromhex(part) for part in each] for each in asked.get("queued", [])])
+        kernel.abort_waiting()
         if asked:
+            kernel.enqueue([[bytes.fromhex(part) for part in each] for each in asked["waiting"]])
             kernel.serve([bytes.fromhex(part) for part in asked["identities"]], asked["request"])
             kernel.take_position(asked["position"])
         sockets.take(message["connection"], subscribers=asked.get("subscribers", 0))

@@ -1,0 +1,28 @@
+"""What else wants to know that this kernel woke up in another place; cheap to import."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+_callbacks: list[Callable[[], None]] = []
+
+
+def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call this in every kernel that wakes up, once it knows its new connection file.
+
+    Returns the function that takes it back.
+    """
+    _callbacks.append(callback)
+
+    def leave() -> None:
+        with contextlib.suppress(ValueError):
+            _callbacks.remove(callback)
+
+    return leave
+
+
+def tell_restored() -> None:
+    """Call them all, in the order in which they came."""
+    for callback in list(_callbacks):
+        callback()
