@@ -67,13 +67,13 @@ async def kernel(
         nbformat.v4.new_notebook(),
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # every kernel over TCP warns that it is one
         resources={"metadata": {"path": str(folder)}},
     )
     client.create_kernel_manager()
     if command is not None:
         client.km.kernel_spec.argv = command
-    quiet = ["--log-level=ERROR"]  # every kernel over TCP warns that it is one
-    async with client.async_setup_kernel(env=dict(environ), extra_arguments=quiet):
+    async with client.async_setup_kernel(env=dict(environ)):
         yield Run(client)
 
 
