@@ -16,6 +16,7 @@ from zerostart_jupyter.core.events import State
 from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.jupyter.server import gpu
 from zerostart_jupyter.jupyter.server.endpoint import Busy, Endpoint, NotFound, endpoint
+from zerostart_jupyter.jupyter.server.restoring import in_place
 
 
 class Activity(Endpoint):
@@ -99,13 +100,9 @@ class Restore(Endpoint):
         if kernel in self.app.restoring:
             raise Busy(f"Kernel {kernel} is being restored.", remedy="Wait until that is done.")
         self.app.restoring.add(kernel)
+        started = time.monotonic()
         try:
-            started = time.monotonic()
-            from zerostart_jupyter.jupyter.provisioner import adopt
-
-            adopt(kernels.get_kernel(kernel)).restore_from = snapshot["id"]
-            answering = await kernels.restart_kernel(kernel, now=True)
-            await answering
+            await in_place(kernels, kernel, snapshot["id"])
         finally:
             self.app.restoring.discard(kernel)
         restored = {"id": uuid.uuid4().hex, "kernel": kernel, "snapshot": name}
