@@ -6,9 +6,11 @@ iopub is an XPUB socket, and a cell runs in the main thread.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import json
 import os
 import sys
 import threading
@@ -257,8 +259,21 @@ class LiveKernel:
         parent.update(message)
         self.kernel.set_parent(present, parent, "shell")
 
-    def queued(self) -> list[list[bytes]]:
-        """Take out the requests that wait behind the running cell, as they came in."""
+    def pending(self) -> list[list[bytes]]:
+        """The requests behind the running cell that its loop has accepted already."""
+        found = []
+        for task in asyncio.all_tasks():
+            frame = getattr(task.get_coro(), "cr_frame", None)
+            if frame is None or task is asyncio.current_task():
+                continue
+            if frame.f_code.co_name == "shell_main":
+                found.append(frame.f_locals["msg"])
+            elif frame.f_code.co_name == "run_in_context" and "coro" not in frame.f_locals:
+                found.extend(frame.f_locals["args"])  # not begun: it will become the above
+        return sorted(([bytes(part) for part in each] for each in found), key=_date)
+
+    def drain(self) -> list[list[bytes]]:
+        """Take out the requests that came after those."""
         import zmq
 
         waiting = self._main_pair().to_socket
@@ -268,15 +283,15 @@ class LiveKernel:
                 found.append(waiting.recv_multipart(zmq.NOBLOCK))
         return found
 
-    def requeue(self, requests: Sequence[Sequence[bytes]]) -> None:
-        """Have requests wait behind the running cell, in place of those that did.
-
-        Those were another connection's: nobody expects an answer to them any more.
-        """
-        self.kernel._abort_queues(None)
+    def enqueue(self, requests: Sequence[Sequence[bytes]]) -> None:
+        """Have requests wait behind the running cell."""
         shell, waiting = self.channels()["shell"], self._main_pair().from_socket
         for request in requests:
             shell.run(functools.partial(waiting.send_multipart, list(request)))
+
+    def abort_waiting(self) -> None:
+        """Serve none of the requests that wait now: nobody expects an answer to them."""
+        self.kernel._abort_queues(None)
 
     def _main_pair(self) -> Any:
         return self.app.shell_channel_thread.manager.get_shell_channel_to_subshell_pair(None)
@@ -337,6 +352,12 @@ class _FixedParent:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+
+def _date(request: Sequence[bytes]) -> str:
+    """When a request was made, as its header says; the header follows delimiter and signature."""
+    header = request[list(request).index(b"<IDS|MSG>") + 2]
+    return str(json.loads(header).get("date", ""))
 
 
 def _on(loop: Any) -> Callable[[Callable[[], Any]], Any]:

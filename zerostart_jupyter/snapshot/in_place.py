@@ -99,16 +99,16 @@ class _Prepared:
 
 def _become(kernel: LiveKernel, prepared: _Prepared) -> NoReturn:
     """Exec the shepherd. The namespace stays our child, and everything else of us is gone."""
-    sockets = Sockets(kernel)
-    try:
-        revive = _let_go(kernel, sockets)
-        taken = os.memfd_create("zerostart-adopt", 0)
+    with contextlib.ExitStack() as undo:
+        undo.callback(prepared.kill)
         body = {
             "outer": prepared.outer.pid,
             "control": prepared.control,
             "pid": prepared.pid,
-            "revive": revive,
+            "revive": _let_go(kernel, undo),
         }
+        taken = os.memfd_create("zerostart-adopt", 0)
+        undo.callback(os.close, taken)
         os.write(taken, json.dumps(body).encode())
         argv = command(
             *("shepherd", "--snapshot", prepared.snapshot, "--adopt", str(taken)),
@@ -118,10 +118,6 @@ def _become(kernel: LiveKernel, prepared: _Prepared) -> NoReturn:
         _leave_children(prepared.outer.pid)
         _hand_on({prepared.control, taken}, kernel.outputs())
         os.execve(sys.executable, argv, env)
-    except BaseException:
-        prepared.kill()
-        sockets.take()
-        raise
 
 
 def _ask(kernel: LiveKernel, channel: wire.Channel, name: str, settings: Settings) -> NoReturn:
@@ -132,25 +128,26 @@ def _ask(kernel: LiveKernel, channel: wire.Channel, name: str, settings: Setting
     answer = channel.reader.wait()
     if answer["kind"] == "failed":
         raise wire.revive(answer)
-    sockets = Sockets(kernel)
-    try:
-        channel.say({"kind": "leave", "revive": _let_go(kernel, sockets)})
+    with contextlib.ExitStack() as undo:
+        channel.say({"kind": "leave", "revive": _let_go(kernel, undo)})
         time.sleep(_CHANGE_OVER)
-    finally:
-        sockets.take()
-    raise SnapshotError("The restore did not happen.", remedy="Restart the kernel.")
+        raise SnapshotError("The restore did not happen.", remedy="Restart the kernel.")
 
 
-def _let_go(kernel: LiveKernel, sockets: Sockets) -> dict[str, Any]:
+def _let_go(kernel: LiveKernel, undo: contextlib.ExitStack) -> dict[str, Any]:
     """Quiesce, and say what the other kernel needs to answer in our place."""
+    sockets = Sockets(kernel)
+    undo.callback(sockets.take)
     sockets.let_go()
     identities, request = kernel.request()
+    pending, drained = kernel.pending(), kernel.drain()
+    undo.callback(kernel.enqueue, drained)
     return {
         "identities": [each.hex() for each in identities],
         "request": json.loads(json.dumps(_plain(request), default=str)),
         "position": kernel.position(),
         "subscribers": sockets.subscribers,
-        "queued": [[part.hex() for part in each] for each in kernel.queued()],
+        "waiting": [[part.hex() for part in each] for each in (*pending, *drained)],
     }
 
 
@@ -165,6 +162,8 @@ def _leave_children(but: int) -> None:
             for each in reversed(procfs.tree(child)):
                 with contextlib.suppress(OSError):
                     os.kill(each, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)  # the shepherd would not know of it
 
 
 def _hand_on(kept: set[int], outputs: dict[str, int]) -> None:

@@ -123,10 +123,10 @@ def needed(paths: Iterable[tuple[str, int | None, bool]]) -> tuple[Needed, ...]:
         if not path.startswith("/") or path.startswith(("/dev/", "/proc/", "/sys/")):
             continue
         try:
-            mtime = os.stat(path).st_mtime_ns if library else None
+            mtime = os.stat(path).st_mtime_ns
         except OSError:  # deleted while open: CRIU carries it inside the image
             continue
-        found[path] = Needed(path, size, mtime)
+        found[path] = Needed(path, size, mtime if library else None)
     return tuple(found[path] for path in sorted(found))
 
 

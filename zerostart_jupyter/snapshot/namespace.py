@@ -125,19 +125,21 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
         with concurrent.futures.ThreadPoolExecutor(1) as pool, _stand_ins(manifest) as given:
             verdict = pool.submit(verify, manifest, path / IMAGES)
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
-            run(
-                criu,
-                "restore",
-                path / IMAGES,
-                [
-                    *("--work-dir", str(work), *OPTIONS),
-                    *(word for option in options for word in ("--inherit-fd", option)),
-                ],
-                log=work / "restore.log",
-                timeout=order["timeout"],
-                inherit=list(given.values()),
-            )
-            verdict.result()
+            try:
+                run(
+                    criu,
+                    "restore",
+                    path / IMAGES,
+                    [
+                        *("--work-dir", str(work), *OPTIONS),
+                        *(word for option in options for word in ("--inherit-fd", option)),
+                    ],
+                    log=work / "restore.log",
+                    timeout=order["timeout"],
+                    inherit=list(given.values()),
+                )
+            finally:
+                verdict.result()  # says more than what CRIU makes of a damaged image
         os.kill(-1, signal.SIGCONT)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -189,8 +191,11 @@ def _relay(kernel: _Kernel, shepherd: wire.Reader, woken: socket.socket) -> int:
     while True:
         for key, _ in selector.select():
             if key.fileobj is kernel.reader:
-                for message in kernel.reader.take():
-                    wire.send(shepherd.descriptor, message)
+                try:
+                    for message in kernel.reader.take():
+                        wire.send(shepherd.descriptor, message)
+                except EOFError:  # it ended, and is about to be reaped
+                    selector.unregister(kernel.reader)
             elif key.fileobj is shepherd:
                 try:
                     for message in shepherd.take():

@@ -1,0 +1,54 @@
+"""Directories of their own for each test, with a CRIU in the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.snapshot import criu
+
+ROOT = Path(__file__).parents[2]
+_USERS = Settings.read()  # before any test changes the environment
+
+
+@pytest.fixture
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every directory a kernel writes to, below tmp_path; no CRIU yet."""
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        (tmp_path / name.lower()).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("ZEROSTART_TEST", str(tmp_path))  # how leaked processes are found
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    return tmp_path
+
+
+@pytest.fixture
+def with_criu(private: Path) -> Iterator[Path]:
+    """The same with the CRIU that `zerostart setup criu` or the system provides.
+
+    Nothing may be left running at the end.
+    """
+    found = criu.find(_USERS)
+    store = Store(private / "cache")
+    for entry in Store(_USERS.cache).entries("tools"):
+        if found.command[-1].startswith(str(entry.path)):
+            (store.root / "tools" / entry.key).symlink_to(entry.path)
+    yield private
+    eventually(lambda: not ours(private))
+
+
+@pytest.fixture
+def python(with_criu: Path) -> Iterator[Kernel]:
+    """A fresh kernel with the engine imported as `z`."""
+    with kernel() as made:
+        made.run("import zerostart_jupyter.snapshot as z")
+        yield made

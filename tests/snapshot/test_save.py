@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.snapshot.kernels import Kernel, kernel
+from zerostart_jupyter import snapshot
+
+pytestmark = pytest.mark.criu
+
+
+def test_the_kernel_goes_on_as_if_nothing_had_happened(python: Kernel) -> None:
+    python.run("x = 41")
+    before = python.connection
+
+    ran = python.attempt("print('before')\ns = z.snapshot('one')\nprint('after', s.restored)")
+
+    assert ran.text == "before\nafter False\n"
+    assert ran.number == 3
+    assert python.run("x += 1; x") == "42"
+    assert python.connection == before
+    assert python.client.hb_channel.is_beating()
+
+
+def test_a_restored_kernel_returns_from_the_same_call(python: Kernel) -> None:
+    python.run("x = 41")
+    python.run("s = z.snapshot('one')\nx += 1")
+    snapshot.publish("one")
+
+    with kernel("zerostart-one") as clone:
+        assert clone.run("x, s.restored, s.name") == "(42, True, 'one')"
+        assert clone.attempt("print('here')").text == "here\n"
+        assert clone.connection["key"] != python.connection["key"]
+        assert clone.run("x += 100; x") == "142"
+        assert python.run("x, s.restored") == "(42, False)"
+
+
+def test_what_a_save_reports_is_true(python: Kernel, with_criu: Path) -> None:
+    python.run("s = z.snapshot('one', notebook='a.ipynb', kernel_seconds=12.5)")
+    found = snapshot.show("one")
+
+    images = sum(path.stat().st_size for path in found.images.glob("*.img"))
+    assert found.bytes == images > 0
+    assert json.loads(python.run("import json; print(json.dumps([s.id, s.bytes, s.tier]))")) == [
+        found.id,
+        images,
+        "process",
+    ]
+    assert 0 < found.frozen_seconds < found.seconds
+    assert found.kernel_seconds == 12.5
+    assert found.notebook == "a.ipynb"
+    assert found.parent is None
+    assert found.manifest().pid == python.pid
+
+
+def test_memory_on_disk_is_the_users_alone(python: Kernel, with_criu: Path) -> None:
+    python.run("z.snapshot('one')")
+    room = with_criu / "cache" / "snapshots"
+    for path in (room, *room.rglob("*")):
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_requests_that_wait_meanwhile_are_served_with_their_output(python: Kernel) -> None:
+    python.run("x = 1")
+    for round_ in range(3):
+        python.client.execute(f"z.snapshot('s{round_}')", store_history=False)
+        assert python.attempt("x += 1; print('x is', x)").text == f"x is {round_ + 2}\n"
+
+
+def test_requests_that_wait_are_not_run_again_in_a_restored_kernel(python: Kernel) -> None:
+    python.run("x = 1")
+    python.client.execute("import time; time.sleep(0.5); z.snapshot('one')")
+    python.client.execute("x = 1000")
+    assert python.run("x") == "1000"
+    snapshot.publish("one")
+
+    with kernel("zerostart-one") as clone:
+        assert clone.run("x") == "1"
+
+
+def test_an_open_log_may_grow_and_a_database_too(python: Kernel, with_criu: Path) -> None:
+    log, data = with_criu / "log.txt", with_criu / "data.sqlite"
+    python.run(
+        f"import sqlite3; f = open({str(log)!r}, 'w+'); f.write('one'); f.flush();"
+        f"d = sqlite3.connect({str(data)!r}); d.execute('create table t(x)')"
+    )
+    python.run("z.snapshot('one')")
+    python.run(
+        "f.write('two'); f.flush(); d.executemany('insert into t values(?)', [['x' * 99]] * 999);"
+        "d.commit()"
+    )
+    snapshot.publish("one")
+
+    with kernel("zerostart-one") as clone:
+        assert clone.run("d.execute('select count(*) from t').fetchone()") == "(999,)"
+
+
+def test_a_server_that_writes_its_log_on_is_no_reason_to_fail(with_criu: Path) -> None:
+    path = with_criu / "server.log"
+    with path.open("ab") as log, kernel(stdout=log, stderr=log) as original:
+        original.run("import zerostart_jupyter.snapshot as z; z.snapshot('one')")
+        log.write(b"the server goes on\n" * 100)
+        log.flush()
+        snapshot.publish("one")
+        path.unlink()
+        with kernel("zerostart-one") as clone:
+            assert clone.run("1 + 1") == "2"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
+def test_whatever_the_launcher_gave_as_output(with_criu: Path, kind: str) -> None:
+    import os
+    import socket
+
+    if kind == "pipe":
+        kept, given = os.pipe()
+    elif kind == "socket":
+        kept, given = (each.detach() for each in socket.socketpair())
+    else:
+        kept, given = os.openpty()
+    try:
+        with kernel(stdin=given, stdout=given, stderr=given) as original:
+            original.run("import zerostart_jupyter.snapshot as z; x = 5")
+            original.run("z.snapshot('one')")
+            original.run("import os; os.write(2, b'still there')")
+            snapshot.publish("one")
+            with kernel("zerostart-one") as clone:
+                assert clone.run("x") == "5"
+                assert clone.run("z.snapshot('two').restored") == "False"
+    finally:
+        os.close(kept)
+        os.close(given)
+
+
+def test_children_threads_and_shared_memory_come_along(python: Kernel) -> None:
+    python.run(
+        "import subprocess, threading, queue, multiprocessing.shared_memory as m\n"
+        "p = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "asked, answered = queue.Queue(), queue.Queue()\n"
+        "def serve():\n"
+        "    while True: answered.put(asked.get() * 2)\n"
+        "threading.Thread(target=serve, daemon=True).start()\n"
+        "shared = m.SharedMemory(create=True, size=1 << 20); shared.buf[:3] = b'abc'"
+    )
+    python.run("z.snapshot('one')")
+    snapshot.publish("one")
+    with kernel("zerostart-one") as clone:
+        clone.run("p.stdin.write(b'ping'); p.stdin.close()")
+        assert clone.run("p.stdout.read()") == "b'ping'"
+        assert clone.run("asked.put(21); answered.get(timeout=30)") == "42"
+        assert clone.run("bytes(shared.buf[:3])") == "b'abc'"
+    python.run("p.stdin.close(); p.wait(); shared.close(); shared.unlink()")
+
+
+def test_clones_do_not_draw_the_same_numbers(python: Kernel) -> None:
+    python.run("import random, numpy; random.seed(1); numpy.random.seed(1)")
+    for name, reseed in (("kept", False), ("fresh", True)):
+        python.run(
+            f"z.snapshot({name!r}, reseed={reseed})\n"
+            "drawn = random.random(), float(numpy.random.rand())"
+        )
+        snapshot.publish(name)
+        if not reseed:
+            original = python.run("drawn")
+    with kernel("zerostart-kept") as kept:
+        assert kept.run("drawn") == original
+    with kernel("zerostart-fresh") as one, kernel("zerostart-fresh") as two:
+        drawn = [each.run("drawn") for each in (one, two, python)]
+        assert len(set(drawn)) == 3
+
+
+def test_each_restored_kernel_has_a_history_session_of_its_own(python: Kernel) -> None:
+    number = "get_ipython().history_manager.session_number"
+    python.run("z.snapshot('one')")
+    snapshot.publish("one")
+    with kernel("zerostart-one") as one, kernel("zerostart-one") as two:
+        assert len({each.run(number) for each in (python, one, two)}) == 3
