@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellControlSignal, DeadKernelError
 from steps import Failed, say
 
 CELL_TIMEOUT = 1800  # seconds; a cell that downloads torch over a slow line takes its time
@@ -33,8 +33,8 @@ class Run:
         start = time.monotonic()
         try:
             await self._client.async_execute_cell(cell, len(self._client.nb.cells) - 1)
-        except CellExecutionError as error:
-            raise Failed(f"A cell failed.\n{source}\n\n{error.traceback}") from error
+        except (CellControlSignal, DeadKernelError) as error:
+            raise Failed(f"This cell failed.\n\n{error}") from error
         took = time.monotonic() - start
         self.seconds[tag] += took
         text = "".join(map(_text, cell.outputs))
