@@ -6,7 +6,6 @@ import base64
 import contextlib
 import gzip
 import re
-import socket
 import threading
 import time
 from collections import Counter
@@ -26,7 +25,7 @@ class Behaviour:
     etag: str | None = '"one"'
     etags: list[str] = field(default_factory=list)  # one a request, then `etag`
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    reset_after: int | None = None  # bytes of each answer, then the connection is reset
+    cut_after: int | None = None  # bytes of each answer, then the connection is closed
     pace: int | None = None  # bytes a second on each connection
     gzip: bool = False
     length: bool = True
@@ -34,9 +33,9 @@ class Behaviour:
     shift: int = 0  # added to the first byte that is sent
     password: str | None = None
     redirect: str | None = None  # to this prefix, which serves the file itself
-    redirects_live: int | None = None  # requests that a redirect's address is good for
+    expired_at: frozenset[int] = frozenset()  # requests for which a redirect's address is no good
     hold: threading.Event | None = None  # bodies that do not reach the file's end wait for it
-    stall: bool = False  # send half an answer, then nothing
+    stalls: int = 0  # answers of which half is sent, then nothing
 
 
 class Index:
@@ -51,6 +50,7 @@ class Index:
         self.requests: Counter[str] = Counter()
         self.ranges: list[tuple[str, str | None]] = []
         self.wrong_hash: set[str] = set()
+        self.leaving = threading.Event()
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.index = self
@@ -82,6 +82,7 @@ class Index:
         for behaviour in (*self.behaviour.values(), self.default):
             if behaviour.hold is not None:
                 behaviour.hold.set()
+        self.leaving.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -136,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(401, {"WWW-Authenticate": 'Basic realm="tests"'})
         elif how.redirect is not None and kind == "files":
             self._error(302, {"Location": f"{index.origin}/{how.redirect}/{name}"})
-        elif kind != "files" and how.redirects_live is not None and number > how.redirects_live:
+        elif kind != "files" and number in how.expired_at:
             self._error(403, {})
         else:
             self._file(wheel, how, body)
@@ -178,7 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         if condition is not None and condition != etag:
             wanted = None
         start, stop = wanted if wanted is not None else (0, len(data))
-        content = data[start + how.shift : stop + how.shift]
+        shift = how.shift if start and stop < len(data) else 0
+        content = data[start + shift : stop + shift]
         self.send_response(206 if wanted is not None else 200)
         if how.gzip:
             content = gzip.compress(content)
@@ -187,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", etag)
         if wanted is not None:
             total = len(data) + how.total_lie
-            first = start + how.shift
+            first = start + shift
             self.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{total}")
         if how.length:
             self.send_header("Content-Length", str(len(content)))
@@ -213,8 +215,10 @@ class _Handler(BaseHTTPRequestHandler):
         return int(first), min(int(last) + 1 if last else total, total)
 
     def _send(self, content: bytes, how: Behaviour) -> None:
-        limit = how.reset_after if how.reset_after is not None else len(content)
-        if how.stall:
+        limit = how.cut_after if how.cut_after is not None else len(content)
+        stall = how.stalls > 0
+        if stall:
+            how.stalls -= 1
             limit = min(limit, len(content) // 2)
         view = memoryview(content)[:limit]
         while view:
@@ -228,14 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(max(0.0, len(block) / how.pace - (time.monotonic() - started)))
         if limit < len(content):
             self.close_connection = True
-            if how.stall:
-                time.sleep(3)
-                return
-            # RST instead of FIN: what a broken link looks like
-            linger = b"\1\0\0\0\0\0\0\0"
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.connection.close()
+            if stall:
+                self.server.index.leaving.wait(20)
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ class Intake:
         self._partial: Partial | None = None
         self._spooled: Path | None = None
         self._unpacking: Unpacking | None = None
-        self._resumed = False
+        self.resumed = False
         self.assembly: Assembly | None = None
         self.segments: Sequence[Segment] = ()
         self.last: tuple[Segment, memoryview] | None = None
@@ -114,7 +114,7 @@ class Intake:
         """
         found = self._digest.hexdigest()
         if found != self._locked.sha256:
-            if self._resumed:
+            if self.resumed:
                 raise Restart
             raise DigestMismatch(
                 f"{self._locked.wheel} has the sha256 {found[:12]}… and not the "
@@ -170,7 +170,7 @@ class Intake:
         assert self._unpacking is not None
         kept = self._partial.have if self._partial is not None else []
         kept = [(start, min(stop, tail.start)) for start, stop in kept if start < tail.start]
-        self._resumed = bool(kept)
+        self.resumed = bool(kept)
         self.segments = cut(tail.start, self._chunk, kept)
         last = Segment(tail.start, tail.total)
         consumers = [Consumer(0, tail.total, self._digest.update)]

@@ -281,7 +281,13 @@ class Pipeline:
                 if not pieces:
                     return
             for piece, segment in pieces:
-                consumer.feed(piece)
+                try:
+                    consumer.feed(piece)
+                except WheelRejected:
+                    if not intake.resumed:
+                        raise
+                    self._restart(wheel, intake)  # the bytes of an earlier process are at fault
+                    return
                 with self._changed:
                     if wheel.intake is not intake:
                         return

@@ -131,14 +131,17 @@ class HttpSource:
         self._stop = stop
         self._total: int | None = None
         self._validator: str | None = None
+        self._whole: Response | None = None
 
     def tail(self, count: int) -> Tail:
         """The last bytes, and with them the size."""
 
         def attempt() -> Tail:
-            with self._get({"Range": f"bytes=-{count}"}) as response:
-                if response.status == 200 or response.headers.get("Content-Encoding"):
-                    raise NoRanges
+            response = self._get({"Range": f"bytes=-{count}"})
+            if response.status == 200:
+                self._whole = response  # already on its way: not asked for a second time
+                raise NoRanges
+            with response:
                 start, stop, total = _range_of(response)
                 if stop != total or total - start > max(count, 1):
                     raise NoRanges
@@ -187,7 +190,8 @@ class HttpSource:
         def attempt() -> int:
             nonlocal done
             here = 0
-            with self._get({}) as response:
+            response, self._whole = self._whole or self._get({}), None
+            with response:
                 for part in _decoded(response, buffer):
                     self._check()
                     fresh = part[max(0, done - here) :]
@@ -209,7 +213,7 @@ class HttpSource:
             try:
                 return attempt()
             except _Refused as refusal:
-                if self._final != self._url and refusal.status in (400, 401, 403, 404, 410):
+                if refusal.asked != self._url and refusal.status in (400, 401, 403, 404, 410):
                     self._final = self._url  # a redirect's address may have expired
                 elif refusal.status not in _AGAIN:
                     raise self._failed(refusal) from None
@@ -241,12 +245,13 @@ class HttpSource:
 
     def _get(self, headers: dict[str, str]) -> Response:
         self._check()
-        response = self._connections.get(self._final, headers)
+        asked = self._final
+        response = self._connections.get(asked, headers)
         if response.status not in (200, 206):
             with response:
                 if response.status == 416:
                     raise Changed
-                raise _Refused(response.status, _retry_after(response))
+                raise _Refused(asked, response.status, _retry_after(response))
         self._final = response.url
         return response
 
@@ -265,8 +270,9 @@ class HttpSource:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, pause: float | None) -> None:
+    def __init__(self, asked: str, status: int, pause: float | None) -> None:
         super().__init__(f"the server answered {status} {http.client.responses.get(status, '')}")
+        self.asked = asked
         self.status = status
         self.pause = pause
 
