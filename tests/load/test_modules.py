@@ -169,6 +169,12 @@ class TestMisfit:
         with pytest.raises(WeightsMismatch, match=r"missing: .* and \d+ more; unexpected"):
             load_into(nn.Sequential(*(nn.Linear(2, 2) for _ in range(9))), path)
 
+    def test_a_handle_that_was_given_is_not_cancelled(self, path: Path) -> None:
+        weights = load(path, device="cpu", background=True)
+        with pytest.raises(WeightsMismatch):
+            load_into(nn.Linear(2, 2), weights)
+        assert weights.wait(60).done
+
     def test_no_thread_and_no_file_stays_open(self, path: Path) -> None:
         before = descriptors()
         with pytest.raises(WeightsMismatch):

@@ -17,7 +17,6 @@ from zerostart_jupyter.load.reading import Reading
 from zerostart_jupyter.load.weights import Weights
 from zerostart_jupyter.load.words import first_line
 
-BLOCK = 8 * MIB
 # While a cell runs Python, each return from a read waits for the GIL: fewer, larger reads.
 BACKGROUND_BLOCK = 32 * MIB
 
@@ -51,7 +50,7 @@ def load(
             reader=chosen,
             device=place,
             dtype=wanted,
-            block=BACKGROUND_BLOCK if background else BLOCK,
+            block=BACKGROUND_BLOCK if background else select.BLOCKS[chosen],
             threads=(settings or Settings.read()).load_threads,
             hub=hub,
         )

@@ -69,7 +69,8 @@ def load_into(
         rebuild(module, place, held=buffers)
         weights.wait()
     except BaseException:
-        weights.cancel()
+        if weights is not source:
+            weights.cancel()
         raise
     given = {name: weights[name] for name in weights}
     fill(module, {name: given.pop(name) for name in buffers}, place)

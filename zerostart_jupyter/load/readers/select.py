@@ -21,6 +21,9 @@ from zerostart_jupyter.load.tensors import allocate
 
 NAMES = ("auto", "mmap", "direct", "cufile")
 
+# Bytes read at once. A populate overlaps best in small parts; a device asks for larger ones.
+BLOCKS = {"mmap": 4 << 20, "direct": 8 << 20, "cufile": 8 << 20}
+
 
 def choose(name: str, device: str) -> str:
     """The reader that `name` means for a device; raises LoadError, ReaderUnavailable."""
