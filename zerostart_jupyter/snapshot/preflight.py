@@ -125,7 +125,7 @@ def _outside_sockets(opened: Sequence[Descriptor], inherited: Sequence[str]) -> 
     inodes = {each.inode: each for each in opened if each.target.startswith("socket:")}
     for inode, peer in unixsockets.peers().items():
         holder = inodes.get(inode)
-        if holder is None or not peer or peer in inodes or holder.target in inherited:
+        if holder is None or peer in inodes or holder.target in inherited:
             continue
         yield Obstacle(
             _who(holder.pid),

@@ -1,0 +1,211 @@
+"""Whatever goes wrong while a kernel is saved: it goes on, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from zerostart_jupyter import snapshot
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.snapshot import criu
+
+pytestmark = pytest.mark.criu
+
+
+class Broken:
+    """A program in CRIU's place that answers its version, and then does something else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "broken-criu"
+        self.started = folder / "started"
+        self._real = shlex.join(criu.find(Settings.read()).command)
+
+    def does(self, script: str) -> Path:
+        """Have `dump` run this; `$real` is CRIU, `$images` its directory."""
+        self.path.write_text(
+            "#!/bin/bash\n"
+            f"real={shlex.quote(self._real)}\n"
+            f'if [ "$1" != dump ]; then exec $real "$@"; fi\n'
+            f"images=$3\ntouch {self.started}\n{script}\n"
+        )
+        self.path.chmod(0o700)
+        return self.path
+
+
+@pytest.fixture
+def broken(with_criu: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
+    made = Broken(with_criu)
+    monkeypatch.setenv("ZS_CRIU", str(made.path))
+    made.does("exit 1")
+    return made
+
+
+@pytest.fixture
+def python(broken: Broken) -> Iterator[Kernel]:
+    with kernel() as made:
+        made.run("import zerostart_jupyter.snapshot as z; x = 1")
+        yield made
+
+
+def dumper(private: Path) -> psutil.Process:
+    """The helper that is at work."""
+    for each in ours(private):
+        with contextlib.suppress(psutil.Error):
+            if "zerostart_jupyter.snapshot.dump" in each.cmdline():
+                return each
+    raise AssertionError("there is none")
+
+
+def assert_untouched(kernel: Kernel, private: Path) -> None:
+    """The kernel answers on all channels; no snapshot, no staging, no process is left."""
+    assert kernel.run("x") == "1"
+    assert kernel.attempt("print('out')").text == "out\n"
+    assert kernel.client.hb_channel.is_beating()
+    message = kernel.client.session.msg("kernel_info_request")
+    kernel.client.control_channel.send(message)
+    assert kernel.client.get_control_msg(timeout=60)["msg_type"] == "kernel_info_reply"
+    assert list((private / "cache" / "snapshots").iterdir()) == []
+    eventually(lambda: [each.pid for each in ours(private)] == [kernel.pid])
+
+
+def test_criu_fails(python: Kernel, broken: Broken, private: Path) -> None:
+    broken.does('echo "(00.01) Error (criu/x.c:1): No such luck" > "$images/dump.log"; exit 1')
+    error = python.attempt("z.snapshot('one')").error
+    assert error.startswith("CriuFailed")
+    assert "No such luck" in error
+    assert_untouched(python, private)
+
+
+def test_criu_hangs(broken: Broken, private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZS_CRIU_TIMEOUT", "0.5")
+    broken.does("exec sleep 1000")
+    with kernel() as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1")
+        error = python.attempt("z.snapshot('one')").error
+        assert error.startswith("CriuFailed")
+        assert "ZS_CRIU_TIMEOUT" in error
+        assert_untouched(python, private)
+
+
+def test_criu_is_killed_while_it_writes_pages(
+    python: Kernel, broken: Broken, private: Path
+) -> None:
+    python.run("import os; big = os.urandom(1 << 20) * 700; total = hash(big)")
+    broken.does(
+        '$real "$@" & pid=$!\n'
+        'while [ ! -s "$images"/pages-1.img ]; do :; done\n'
+        "kill -KILL $pid; wait $pid"
+    )
+    error = python.attempt("z.snapshot('one')").error
+    assert error.startswith("CriuFailed")
+    assert python.run("hash(big[:1] + big[1:]) == total") == "True"
+    assert_untouched(python, private)
+
+
+def test_the_helper_is_killed(python: Kernel, broken: Broken, private: Path) -> None:
+    broken.does("exec sleep 1000")
+    python.client.execute("z.snapshot('one')")
+    eventually(broken.started.exists)
+    dumper(private).kill()
+    assert_untouched(python, private)
+
+
+def test_an_interrupt_cancels(python: Kernel, broken: Broken, private: Path) -> None:
+    broken.does("exec sleep 1000")
+    python.client.execute("z.snapshot('one')")
+    eventually(broken.started.exists)
+    python.manager.interrupt_kernel()
+    assert_untouched(python, private)
+
+
+def test_the_disk_is_full(python: Kernel, broken: Broken, private: Path) -> None:
+    broken.does('exec $real "$@"')
+    room = private / "cache" / "snapshots"
+    python.run("z.snapshots()")  # makes the room
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "none", room], check=True)
+    try:
+        assert python.attempt("z.snapshot('one')").error.startswith("CriuFailed")
+        assert_untouched(python, private)
+    finally:
+        subprocess.run(["umount", room], check=True)
+
+
+def test_a_kernel_that_ends_meanwhile_leaves_nothing(
+    python: Kernel, broken: Broken, private: Path
+) -> None:
+    broken.does("exec sleep 1000")
+    python.client.execute("z.snapshot('one')")
+    eventually(broken.started.exists)
+    os.kill(python.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(python.pid)], timeout=60)
+    dumper(private).terminate()
+    eventually(lambda: not ours(private))
+    assert list((private / "cache" / "snapshots").iterdir()) == []
+
+
+def test_after_a_failure_the_next_save_succeeds(
+    python: Kernel, broken: Broken, private: Path
+) -> None:
+    python.attempt("z.snapshot('one')")
+    broken.does('exec $real "$@"')
+    python.run("z.snapshot('one')")
+    assert [each.name for each in snapshot.snapshots()] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("z.snapshot('../evil')", "SnapshotRefused"),
+        ("z.snapshot('')", "SnapshotRefused"),
+        ("z.snapshot('one', tier='magic')", "SnapshotRefused"),
+        (
+            "import asyncio; await asyncio.to_thread(z.snapshot, 'one')",
+            "SnapshotRefused",
+        ),
+        ("z.restore('nothing')", "SnapshotNotFound"),
+        ("z.clone('nothing')", "SnapshotNotFound"),
+        ("z.publish('nothing')", "SnapshotNotFound"),
+        ("z.delete('nothing')", "SnapshotNotFound"),
+    ],
+)
+def test_bad_input(python: Kernel, private: Path, call: str, error: str) -> None:
+    assert python.attempt(call).error.startswith(error)
+    assert_untouched(python, private)
+
+
+def test_no_criu(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criu, "_PLACES", ())
+    monkeypatch.setenv("ZS_CRIU", str(private / "missing"))
+    with kernel() as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1")
+        assert "is not a program that answers as CRIU" in python.attempt("z.snapshot('one')").error
+        assert_untouched(python, private)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_cannot_be_dumped_is_named_before_anything_is_frozen(
+    python: Kernel, broken: Broken, private: Path, accepted: bool
+) -> None:
+    path = private / "outside.sock"
+    with socket.socket(socket.AF_UNIX) as outside, contextlib.ExitStack() as opened:
+        outside.bind(str(path))
+        outside.listen()
+        python.run(f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r})")
+        if accepted:
+            opened.enter_context(outside.accept()[0])
+        error = python.attempt("z.snapshot('one')").error
+        assert error.startswith("SnapshotRefused")
+        assert str(path) in error
+        assert not broken.started.exists()
+        python.run("s.close()")
+    assert_untouched(python, private)
