@@ -13,6 +13,7 @@ from zerostart_jupyter.snapshot import criu, procfs
 
 PROCESS = "process"
 _CAPABILITIES = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}  # linux/capability.h
+_SYSCTL = Path("/proc/sys")
 _COMING = ("fork", "park", "portable")
 
 
@@ -92,7 +93,7 @@ def _namespaces() -> Capability:
         "kernel/apparmor_restrict_unprivileged_userns": "1",
     }
     for switch, forbids in switches.items():
-        path = Path("/proc/sys") / switch
+        path = _SYSCTL / switch
         try:
             value = path.read_text().strip()
         except OSError:
