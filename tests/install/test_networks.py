@@ -193,14 +193,14 @@ def test_a_shifted_range_is_not_believed(index: Index, wheel: Wheel, bring: Brin
 
 
 def test_redirects_are_followed_and_renewed(index: Index, wheel: Wheel, bring: Bring) -> None:
-    index.of(wheel).redirect = "signed"
+    index.of(wheel).redirect = True
     assert whole(bring("zs-net"))
     assert index.requests[f"/files/{wheel.filename}"] == 1  # the target is asked directly
 
 
 def test_an_expired_redirect_is_asked_for_again(index: Index, wheel: Wheel, bring: Bring) -> None:
-    index.of(wheel).redirect = "signed"
-    index.of(wheel).expired_at = frozenset({2})
+    index.of(wheel).redirect = True
+    index.of(wheel).redirect_uses = 2
     assert whole(bring("zs-net"))
     assert index.requests[f"/files/{wheel.filename}"] >= 2
 

@@ -32,9 +32,10 @@ class Behaviour:
     total_lie: int = 0  # added to the total in Content-Range
     shift: int = 0  # added to the first byte that is sent
     password: str | None = None
-    redirect: str | None = None  # to this prefix, which serves the file itself
-    expired_at: frozenset[int] = frozenset()  # requests for which a redirect's address is no good
+    redirect: bool = False  # to an address of its own for each request
+    redirect_uses: int = 1000  # requests that such an address is good for
     hold: threading.Event | None = None  # bodies that do not reach the file's end wait for it
+    hold_from: int = 0  # bodies that begin before this byte do not wait
     stalls: int = 0  # answers of which half is sent, then nothing
 
 
@@ -135,9 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(*how.answers.pop(0))
         elif how.password is not None and not self._knows(how.password):
             self._error(401, {"WWW-Authenticate": 'Basic realm="tests"'})
-        elif how.redirect is not None and kind == "files":
-            self._error(302, {"Location": f"{index.origin}/{how.redirect}/{name}"})
-        elif kind != "files" and number in how.expired_at:
+        elif how.redirect and kind == "files":
+            self._error(302, {"Location": f"{index.origin}/signed-{number}/{name}"})
+        elif kind != "files" and number > how.redirect_uses:
             self._error(403, {})
         else:
             self._file(wheel, how, body)
@@ -198,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.end_headers()
         if body:
-            if how.hold is not None and stop < len(data):
+            if how.hold is not None and how.hold_from <= start and stop < len(data):
                 how.hold.wait(60)
             self._send(content, how)
 
