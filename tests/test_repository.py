@@ -31,7 +31,7 @@ REGISTRIES = re.compile(
         )
     )
 )
-MACHINE_PATHS = re.compile(r"(?<![\w.~$}/])/(?:" + "work|root|opt|home/" + r"\w+|Users/\w+)/\w")
+MACHINE_PATHS = re.compile(r"(?<![\w.~$}/])/(?:" + "work|root|opt" + r")/\w")
 
 
 def tracked() -> list[Path]:

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from tests.core.hubs import StillHub
 from zerostart_jupyter.core import events
 from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.errors import Cancelled, LoadError
@@ -32,7 +33,7 @@ LONG = 60.0  # seconds; nothing here takes that long, so whoever waits for it ha
 @pytest.fixture
 def hub() -> Hub:
     """A hub whose pump would not come by itself within a test."""
-    return Hub(interval=LONG)
+    return StillHub()
 
 
 class Recorder:
@@ -386,7 +387,7 @@ class HubMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hub = Hub(interval=LONG)
+        self.hub = StillHub()
         self.open: list[Context] = []
         self.listening: list[Listening] = []
         logging.disable()  # listeners fail on purpose, often

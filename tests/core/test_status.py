@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.core.hubs import StillHub
 from zerostart_jupyter.core import status
 from zerostart_jupyter.core.errors import Cancelled
 from zerostart_jupyter.core.events import Event, Hub, State, operation
@@ -24,7 +25,7 @@ LONG = 60.0
 
 @pytest.fixture
 def hub() -> Hub:
-    return Hub(interval=LONG)
+    return StillHub()
 
 
 @pytest.fixture
