@@ -34,6 +34,7 @@ def last_used(root: Path) -> float | None:
 def activate(root: Path) -> None:
     """Put an environment before everything that was installed, here and in subprocesses."""
     with contextlib.suppress(OSError):
+        (root / OURS).mkdir(parents=True, exist_ok=True)
         (root / OURS / "used").touch()
     site, programs = str(site_of(root)), str(root / "bin")
     if site in sys.path:

@@ -52,7 +52,12 @@ def command(spec: str, words: Sequence[str], installation: Installation) -> int:
     if (program := _program(name, installation)) is not None:
         return subprocess.run([str(program), *words], check=False).returncode
     module = name.replace("-", "_")
-    if importlib.util.find_spec(module) and importlib.util.find_spec(f"{module}.__main__"):
+    found = importlib.util.find_spec(module)
+    if (
+        found
+        and found.submodule_search_locations
+        and importlib.util.find_spec(f"{module}.__main__")
+    ):
         return status_of(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
     raise RequirementError(
         f"{name} brings no command of its name; it has {', '.join(sorted(scripts)) or 'none'}.",

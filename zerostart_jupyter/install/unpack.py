@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from zerostart_jupyter.install.archive import Member
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.inflate import Run, split
 from zerostart_jupyter.install.lock import Locked
-from zerostart_jupyter.install.wheel import SITE, Layout, Metadata
+from zerostart_jupyter.install.wheel import SCRIPTS, SITE, Layout, Metadata
 
 ROOM = "wheels"
 _MANIFEST = "manifest.json"
@@ -80,7 +80,14 @@ class Unpacking:
         self._store = store
         self._tree = self._staging / TREE
         self._make_folders()
-        self.runs = [Run(group, self._path, locked.wheel) for group in split(members)]
+        # Programs are meant to be run, whatever their bits say.
+        marked = [
+            replace(each, mode=each.mode | 0o111)
+            if layout.places.get(each.name, "").startswith(f"{SCRIPTS}/")
+            else each
+            for each in members
+        ]
+        self.runs = [Run(group, self._path, locked.wheel) for group in split(marked)]
 
     def publish(self) -> tuple[StoredWheel, Metadata]:
         """Check what was written against the format's rules, and give it its place in the store.
