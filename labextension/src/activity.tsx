@@ -69,6 +69,7 @@ interface IOperationProps {
 function Running(props: IOperationProps & { cancel: () => void }): JSX.Element {
   const { operation, document, cancel, trans } = props;
   const title = headline(operation, trans);
+  const item = current(operation);
   return (
     <li className="jp-Zerostart-card">
       <div className="jp-Zerostart-row">
@@ -83,11 +84,17 @@ function Running(props: IOperationProps & { cancel: () => void }): JSX.Element {
         value={operation.total === null ? undefined : Math.min(operation.done, operation.total)}
         max={operation.total ?? undefined}
       />
-      <div className="jp-Zerostart-detail">{progressText(operation, trans)}</div>
-      <div className="jp-Zerostart-row jp-Zerostart-detail">
-        <span className="jp-Zerostart-current">{current(operation)}</span>
-        <Document path={document} />
+      <div className="jp-Zerostart-detail">
+        {progressText(operation, trans) || trans.__('Beginning')}
       </div>
+      {(item || document) && (
+        <div className="jp-Zerostart-row jp-Zerostart-detail">
+          <span className="jp-Zerostart-current" title={item}>
+            {item}
+          </span>
+          <Document path={document} />
+        </div>
+      )}
     </li>
   );
 }
@@ -99,15 +106,17 @@ function Ended({ operation, document, trans }: IOperationProps): JSX.Element {
   return (
     <li className="jp-Zerostart-card" data-state={state}>
       <div className="jp-Zerostart-row">
+        <span className="jp-Zerostart-mark" aria-hidden="true">
+          {mark}
+        </span>
         <span className="jp-Zerostart-title" title={title}>
-          <span className="jp-Zerostart-mark" aria-hidden="true">
-            {mark}
-          </span>
           {title}
         </span>
+      </div>
+      <div className="jp-Zerostart-row jp-Zerostart-detail">
+        <span className="jp-Zerostart-result">{resultText(operation, trans)}</span>
         <Document path={document} />
       </div>
-      <div className="jp-Zerostart-detail">{resultText(operation, trans)}</div>
     </li>
   );
 }

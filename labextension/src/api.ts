@@ -14,6 +14,8 @@ export interface ISnapshot {
   readonly bytes: number;
   readonly gpu_bytes: number;
   readonly parent: string | null;
+  /** Seconds of processor time that a restore saves. */
+  readonly kernel_seconds?: number;
 }
 
 /** A restore that has happened; its id is also in the event that tells other tabs. */

@@ -6,7 +6,7 @@ import { Actions } from './actions';
 import { ISnapshot } from './api';
 import { baseName } from './kernels';
 import { Empty, IconButton, Section } from './parts';
-import { agoText, sizeText } from './wording';
+import { agoText, secondsText, sizeText } from './wording';
 
 const MANY = 8; // from this many snapshots on there is a field to search them
 
@@ -73,7 +73,7 @@ interface ISnapshotProps {
 }
 
 function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX.Element {
-  const { name, created, notebook, bytes, gpu_bytes, tier } = snapshot;
+  const { name, created, notebook, bytes, gpu_bytes, tier, kernel_seconds = 0 } = snapshot;
   const when = new Date(created * 1000);
   const title = React.useId();
   return (
@@ -104,6 +104,11 @@ function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX
         {gpu_bytes > 0 && ` · ${trans.__('GPU %1', sizeText(gpu_bytes))}`}
         {` · ${tierText(tier, trans)}`}
       </div>
+      {kernel_seconds >= 1 && (
+        <div className="jp-Zerostart-detail">
+          {trans.__('Saves running for %1', secondsText(kernel_seconds))}
+        </div>
+      )}
       <div className="jp-Zerostart-buttons">
         <button
           className="jp-mod-styled jp-mod-accept"

@@ -98,7 +98,12 @@ export function progressText(operation: IOperation, trans: ITranslation): string
     const ended = items.filter(item => item.state === 'done').length;
     parts.push(trans.__('%1 of %2 items', ended, items.length));
   }
-  return parts.join(' · ');
+  return parts.map(unbroken).join(' · ');
+}
+
+/** The same with spaces that do not end a line: a number stays with its unit. */
+function unbroken(part: string): string {
+  return part.replace(/ /g, '\u00a0');
 }
 
 /** What came of an operation that ended. */

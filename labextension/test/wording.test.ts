@@ -31,6 +31,8 @@ const operation: IOperation = {
   items: []
 };
 
+const plain = (text: string) => text.replace(/\u00a0/g, ' ');
+
 const item = { state: 'running', done: 0, total: null, unit: 'bytes', error: null } as const;
 
 describe('amounts', () => {
@@ -67,7 +69,7 @@ describe('amounts', () => {
 describe('an operation', () => {
   it('says how far it is', () => {
     expect(headline(operation, trans)).toBe('Installing torch');
-    expect(progressText(operation, trans)).toBe(
+    expect(plain(progressText(operation, trans))).toBe(
       '1.00 GiB of 2.00 GiB · 107.4 MB/s · 10.0 s left'
     );
   });
@@ -78,13 +80,17 @@ describe('an operation', () => {
       { ...item, name: 'torch' }
     ] as const;
     const busy = { ...operation, total: null, items };
-    expect(progressText(busy, trans)).toBe('1.00 GiB · 107.4 MB/s · 1 of 2 items');
-    expect(valueText(busy, trans)).toBe('1.00 GiB · 107.4 MB/s · 1 of 2 items, torch');
+    expect(plain(progressText(busy, trans))).toBe('1.00 GiB · 107.4 MB/s · 1 of 2 items');
+    expect(plain(valueText(busy, trans))).toBe('1.00 GiB · 107.4 MB/s · 1 of 2 items, torch');
+  });
+
+  it('keeps numbers with their units', () => {
+    expect(progressText(operation, trans).split(' ')).toHaveLength(5);
   });
 
   it('counts what is not bytes', () => {
     const steps = { ...operation, unit: 'steps', done: 2, total: 5, updated: 100 };
-    expect(progressText(steps, trans)).toBe('2 of 5');
+    expect(plain(progressText(steps, trans))).toBe('2 of 5');
   });
 
   it('says nothing before there is anything to say', () => {

@@ -1,0 +1,134 @@
+"""A real JupyterLab and a real browser. Screenshots are kept in tests/artifacts/."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve
+from zerostart_jupyter.core.settings import Settings
+
+BUILT = ROOT / "zerostart_jupyter" / "labextension"
+ARTIFACTS = ROOT / "tests" / "artifacts"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+SHOW = "zerostart:show-panel"
+FAILED = pytest.StashKey[bool]()
+
+Visit = Callable[..., Page]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder drives a browser."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("e2e")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+    """Let fixtures know how the test ended."""
+    report: pytest.TestReport = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """The machine's own Chromium, without a window."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    assert program, f"no browser among {', '.join(NAMES)}; install Debian's chromium"
+    expect.set_options(timeout=PATIENCE * 1000)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+def settings(home: Path, plugin: str, **values: object) -> None:
+    """What the user has set in JupyterLab's settings editor."""
+    extension, name = plugin.split(":")
+    path = home / "config" / "lab" / "user-settings" / extension / f"{name}.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def share_criu(cache: Path) -> None:
+    """Have the CRIU that `zerostart setup criu` fetched for the user in this cache too."""
+    tools = Settings.read().cache / "tools"
+    (cache / "tools").mkdir(parents=True)
+    for entry in tools.iterdir() if tools.exists() else ():
+        (cache / "tools" / entry.name).symlink_to(entry)
+
+
+@pytest.fixture(scope="package")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A JupyterLab with the panel as it was built from this checkout."""
+    assert (BUILT / "package.json").exists(), "the panel is not built: run `make setup`"
+    home = tmp_path_factory.mktemp("lab")
+    (home / "data" / "labextensions").mkdir(parents=True)
+    (home / "data" / "labextensions" / "zerostart-jupyter").symlink_to(BUILT)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    settings(home, "@jupyterlab/apputils-extension:notification", **quiet)
+    share_criu(home / "cache")
+    with serve(
+        home, module="jupyterlab", options=["--LabApp.expose_app_in_browser=True"]
+    ) as running:
+        yield running
+
+
+def show_panel(page: Page) -> None:
+    """Once JupyterLab stands, have the panel opened by its command."""
+    page.wait_for_function("window.jupyterapp !== undefined")
+    page.evaluate(f"jupyterapp.restored.then(() => jupyterapp.commands.execute('{SHOW}'))")
+    expect(page.locator("#zerostart-panel")).to_be_visible()
+
+
+@pytest.fixture
+def visit(lab: Jupyter, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """Open JupyterLab in a fresh browser profile, with the panel to be seen."""
+    contexts: list[BrowserContext] = []
+
+    def go(path: str = "lab", *, theme: str = "Light") -> Page:
+        settings(lab.home, "@jupyterlab/apputils-extension:themes", theme=f"JupyterLab {theme}")
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.set_default_timeout(PATIENCE * 1000)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(f"{lab.url}{path}?token={TOKEN}&reset")
+        show_panel(page)
+        return page
+
+    yield go
+    for number, context in enumerate(contexts):
+        for page in context.pages if request.node.stash.get(FAILED, False) else ():
+            ARTIFACTS.mkdir(exist_ok=True)
+            page.screenshot(path=ARTIFACTS / f"failed-{request.node.name}-{number}.png")
+        context.close()
+
+
+@pytest.fixture
+def keep() -> Callable[[Page, str], Path]:
+    """Keep a screenshot under a name."""
+
+    def shoot(page: Page, name: str) -> Path:
+        ARTIFACTS.mkdir(exist_ok=True)
+        path = ARTIFACTS / f"{name}.png"
+        page.screenshot(path=path, animations="disabled")
+        return path
+
+    return shoot

@@ -1,0 +1,119 @@
+"""The panel, shown what status files say: in light and dark, by keyboard, to a screen reader."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Visit, show_panel
+from tests.servers.jupyter import ROOT, Jupyter
+from zerostart_jupyter.core.errors import Cancelled
+from zerostart_jupyter.core.events import Hub, State, operation
+from zerostart_jupyter.core.status import StatusFile
+
+MIB = 1 << 20
+Keep = Callable[[Page, str], Path]
+
+
+@contextlib.contextmanager
+def kernel(lab: Jupyter, name: str) -> Iterator[Hub]:
+    """A hub whose events go to the status file of the kernel with this id."""
+    hub = Hub(interval=0.01)
+    status = StatusFile(lab.status / f"kernel-{name}", "kernel", {}, hub)
+    try:
+        yield hub
+    finally:
+        status.close()
+
+
+@contextlib.contextmanager
+def busy(lab: Jupyter) -> Iterator[Hub]:
+    """A kernel in the midst of an install and a load, with work behind it that went either way."""
+    with contextlib.ExitStack() as stack, kernel(lab, "busy") as hub:
+        with operation("load", "all-minilm-l6-v2/model.safetensors", hub=hub) as work:
+            work.update("", 91 * MIB, 91 * MIB)
+        with contextlib.suppress(OSError), operation("snapshot", "before-training", hub=hub):
+            raise OSError("There is no space left on the disk. Free 2.1 GiB and save it again.")
+        install = stack.enter_context(operation("install", "torch, transformers", hub=hub))
+        install.update("numpy", 1, 1, state=State.DONE)
+        install.update("torch", 300 * MIB, 800 * MIB)
+        install.update("", 412 * MIB, 1240 * MIB)
+        stack.enter_context(operation("load", "Qwen/Qwen3-8B", hub=hub))
+        yield hub
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_first_sight_teaches(visit: Visit, keep: Keep, theme: str) -> None:
+    page = visit(theme=theme)
+    expect(page.get_by_text("%zs_install torch")).to_be_visible()
+    expect(page.get_by_role("region", name="GPU")).to_contain_text("NVIDIA")
+    keep(page, f"panel-empty-{theme.lower()}")
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_shows_what_kernels_do(lab: Jupyter, visit: Visit, keep: Keep, theme: str) -> None:
+    page = visit(theme=theme)
+    with busy(lab) as hub:
+        activity = page.get_by_role("region", name="Activity")
+        bar = activity.get_by_role("progressbar", name="Installing torch, transformers")
+        expect(bar).to_have_attribute("value", str(412 * MIB))
+        expect(activity).to_contain_text("412.0 MiB of 1.21 GiB")
+        expect(activity).to_contain_text("1 of 2 items")
+        expect(activity).to_contain_text("Loaded all-minilm-l6-v2/model.safetensors")
+        expect(activity).to_contain_text("There is no space left on the disk.")
+        keep(page, f"panel-activity-{theme.lower()}")
+        with operation("setup", "criu", hub=hub):
+            expect(activity.get_by_role("status")).to_have_text("Installing torch, transformers")
+            expect(activity.get_by_role("progressbar")).to_have_count(3)
+        expect(activity).to_contain_text("Set up criu")
+    expect(activity).to_contain_text("Nothing is running.")
+
+
+def test_a_late_page_shows_what_is_under_way(lab: Jupyter, visit: Visit) -> None:
+    with busy(lab):
+        page = visit()
+        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
+        page.reload()
+        show_panel(page)
+        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
+
+
+def test_cancel_by_keyboard(lab: Jupyter, visit: Visit) -> None:
+    page = visit()
+    with kernel(lab, "stopped") as hub:
+        with contextlib.suppress(Cancelled), operation("install", "torch", hub=hub) as work:
+            cancel(page, "Installing torch")
+            while True:  # until the page's request has come all the way
+                page.wait_for_timeout(50)
+                work.check()
+        expect(page.get_by_role("region", name="Activity")).to_contain_text("Cancelled after")
+
+
+def cancel(page: Page, operation: str) -> None:
+    """Reach the button with the Tab key, as somebody without a mouse does, and press it."""
+    button = page.get_by_role("button", name=f"Cancel: {operation}")
+    button.wait_for()
+    page.locator('[data-id="zerostart-panel"]').focus()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if button.evaluate("button => button === document.activeElement"):
+            page.keyboard.press("Enter")
+            return
+    raise AssertionError("the Tab key does not reach the button")
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_accessible(lab: Jupyter, visit: Visit, theme: str) -> None:
+    page = visit(theme=theme)
+    axe = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+    with busy(lab):
+        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
+        page.add_script_tag(path=axe)
+        found = page.evaluate("axe.run('#zerostart-panel')")
+    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+    assert told == [], json.dumps(told, indent=1)

@@ -1,0 +1,170 @@
+"""Snapshots from the panel, with real kernels: there and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.conftest import Visit
+from tests.e2e.notebook import Notebook, number, output, write
+from tests.servers.jupyter import Jupyter
+
+pytestmark = pytest.mark.criu
+Keep = Callable[[Page, str], Path]
+
+
+@pytest.fixture
+def tidy(lab: Jupyter) -> Iterator[None]:
+    """No kernel and no snapshot is left to the next test."""
+    yield
+    with lab.client() as http:
+        for session in http.get("api/sessions").json():
+            http.delete(f"api/sessions/{session['id']}")
+        for snapshot in http.get("zerostart/api/snapshots").json()["snapshots"]:
+            http.delete(f"zerostart/api/snapshots/{snapshot['name']}").raise_for_status()
+
+
+@pytest.fixture
+def page(lab: Jupyter, visit: Visit, tidy: None, request: pytest.FixtureRequest) -> Page:
+    """JupyterLab on a notebook of the test's own."""
+    name = write(lab.home / "notebooks", f"{request.node.originalname}.ipynb")
+    opened = visit(f"lab/tree/{name}")
+    Notebook(opened).idle()
+    return opened
+
+
+def save(notebook: Notebook, name: str) -> Locator:
+    """Make something worth keeping, and keep it; returns the cell that saved."""
+    notebook.run("answer = 6 * 7")
+    notebook.run("%load_ext zerostart")
+    cell = notebook.run(f"%zs_snapshot save {name}")
+    expect(output(cell)).to_contain_text(f"Saved snapshot '{name}'")
+    return cell
+
+
+def restore(page: Page, name: str) -> None:
+    """Click Restore, and agree."""
+    page.get_by_role("button", name=f"Restore {name} here").click()
+    page.get_by_role("dialog").get_by_role("button", name="Restore").click()
+    expect(page.get_by_text(f"Restored {name} in")).to_be_visible()
+
+
+def test_a_restarted_kernel_gets_its_state_back(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    saved = save(notebook, "ready")
+    card = page.get_by_role("region", name="Snapshots").get_by_role("listitem", name="ready")
+    expect(card).to_contain_text("MiB")
+    expect(card).to_contain_text("test_a_restarted_kernel_gets_its_state_back.ipynb")
+
+    notebook.restart()
+    expect(output(notebook.run("answer"))).to_contain_text("NameError")
+
+    page.get_by_role("button", name="Restore ready here").click()
+    keep(page, "restore-asks")
+    page.get_by_role("button", name="Cancel").click()
+    expect(output(notebook.run("answer"))).to_contain_text("NameError")
+
+    restore(page, "ready")
+    after = notebook.run("print(answer)")
+    expect(output(after)).to_have_text("42")
+    assert number(after) == number(saved) + 1
+    keep(page, "restored")
+    assert number(notebook.run("answer += 1")) == number(saved) + 2
+
+
+def test_a_busy_kernel_is_restored_too(page: Page) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    spinning = notebook.begin("while True: pass")
+    expect(spinning.locator(".jp-InputPrompt")).to_have_text("[*]:")
+    restore(page, "ready")
+    expect(spinning.locator(".jp-InputPrompt")).not_to_have_text("[*]:")
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
+
+
+def test_other_tabs_go_on_with_the_restored_kernel(
+    page: Page, visit: Visit, request: pytest.FixtureRequest
+) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    other = Notebook(visit(f"lab/tree/{request.node.originalname}.ipynb"))
+    other.idle()
+    notebook.run("answer = 0")
+    restore(page, "ready")
+    expect(output(other.run("print('other', answer)"))).to_have_text("other 42")
+
+
+def test_a_snapshot_opens_as_a_new_kernel_beside_the_old_one(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    notebook.run("answer = 0")
+    page.get_by_role("button", name="Open ready as new kernel").click()
+    page.get_by_role("tab", name="Untitled.ipynb").wait_for()
+    fresh = Notebook(page)
+    fresh.idle()
+    expect(output(fresh.run("print(answer)"))).to_have_text("42")
+    keep(page, "new-kernel")
+    page.get_by_role("tab", name="test_a_snapshot_opens").click()
+    expect(output(notebook.run("print(answer)"))).to_have_text("0")
+
+
+def test_rename_and_delete_ask_and_act(page: Page) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    page.get_by_role("button", name="Rename ready").click()
+    page.get_by_label("New name").fill("trained")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Delete trained").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Delete trained").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("No snapshots yet.")).to_be_visible()
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
+
+
+MOVING = """
+import threading, time
+from zerostart_jupyter.core.events import operation
+def work():
+    with operation("load", "weights") as mine:
+        for step in range(1, 1_000_000):
+            mine.check()
+            mine.update("", step, 1_000_000)
+            time.sleep(0.01)
+threading.Thread(target=work, daemon=True).start()
+while True: pass
+"""
+
+
+def test_numbers_move_while_the_kernel_is_busy(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    notebook.run("%load_ext zerostart")
+    notebook.begin(MOVING.strip())
+    bar = page.get_by_role("progressbar", name="Loading weights")
+    seen = {float(bar.get_attribute("value") or 0)}
+    while len(seen) < 5:
+        page.wait_for_timeout(50)
+        seen.add(float(bar.get_attribute("value") or 0))
+    keep(page, "busy-kernel")
+    page.get_by_role("button", name="Cancel: Loading weights").click()
+    expect(page.get_by_role("region", name="Activity")).to_contain_text("Cancelled after")
+
+
+def test_the_state_of_now_can_be_kept_first(page: Page) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    notebook.run("answer = 'newer'")
+    page.get_by_role("button", name="Restore ready here").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Save the present state as a snapshot first").check()
+    dialog.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text("Restored ready in")).to_be_visible()
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
+    kept = page.get_by_role("button", name="Restore before-ready-")
+    kept.click()
+    page.get_by_role("dialog").get_by_role("button", name="Restore").click()
+    expect(page.get_by_text("Restored before-ready-")).to_be_visible()
+    expect(output(notebook.run("print(answer)"))).to_have_text("newer")
