@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 _callbacks: list[Callable[[], None]] = []
 
@@ -23,6 +26,9 @@ def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
 
 
 def tell_restored() -> None:
-    """Call them all, in the order in which they came."""
+    """Call them all, in the order in which they came; one that fails is logged."""
     for callback in list(_callbacks):
-        callback()
+        try:
+            callback()
+        except Exception:
+            log.exception("a callback for restored kernels failed")

@@ -19,7 +19,7 @@ import time
 from typing import Any, NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotError
-from zerostart_jupyter.core.events import operation
+from zerostart_jupyter.core.events import State, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import procfs, restored, revival, wire
 from zerostart_jupyter.snapshot.adapter import LiveKernel
@@ -37,12 +37,18 @@ def restore(name: str, *, settings: Settings | None = None) -> NoReturn:
     """
     settings = settings or Settings.read()
     kernel = LiveKernel.current()
+    channel = revival.shepherd()
     with operation("restore", name, unit="steps") as work:
         work.update("restoring")
-        channel = revival.shepherd()
         if channel is None:
-            _become(kernel, _Prepared.beside(kernel, name, settings))
-        _ask(kernel, channel, name, settings)
+            prepared = _Prepared.beside(kernel, name, settings)
+        else:
+            _have_prepared(channel, name, settings)
+        work.update("restoring", state=State.DONE)
+    # The shepherd goes on with the same operation: from here on nobody here could end it.
+    if channel is None:
+        _become(kernel, prepared, work.id)
+    _give_way(kernel, channel, work.id)
 
 
 class _Prepared:
@@ -97,7 +103,7 @@ class _Prepared:
         os.close(self.control)
 
 
-def _become(kernel: LiveKernel, prepared: _Prepared) -> NoReturn:
+def _become(kernel: LiveKernel, prepared: _Prepared, operation: str) -> NoReturn:
     """Exec the shepherd. The namespace stays our child, and everything else of us is gone."""
     with contextlib.ExitStack() as undo:
         undo.callback(prepared.kill)
@@ -105,7 +111,7 @@ def _become(kernel: LiveKernel, prepared: _Prepared) -> NoReturn:
             "outer": prepared.outer.pid,
             "control": prepared.control,
             "pid": prepared.pid,
-            "revive": _let_go(kernel, undo),
+            "revive": _let_go(kernel, undo, operation),
         }
         taken = os.memfd_create("zerostart-adopt", 0)
         undo.callback(os.close, taken)
@@ -120,21 +126,25 @@ def _become(kernel: LiveKernel, prepared: _Prepared) -> NoReturn:
         os.execve(sys.executable, argv, env)
 
 
-def _ask(kernel: LiveKernel, channel: wire.Channel, name: str, settings: Settings) -> NoReturn:
-    """Have our shepherd prepare the other, and then put it in our place."""
+def _have_prepared(channel: wire.Channel, name: str, settings: Settings) -> None:
+    """Have our shepherd bring the other back beside us."""
     order = restored.order(name, settings)
     order.lease.close()  # our shepherd takes its own
     channel.say({"kind": "restore", "snapshot": order.info.id})
     answer = channel.reader.wait()
     if answer["kind"] == "failed":
         raise wire.revive(answer)
+
+
+def _give_way(kernel: LiveKernel, channel: wire.Channel, operation: str) -> NoReturn:
+    """Have our shepherd put what it has prepared in our place."""
     with contextlib.ExitStack() as undo:
-        channel.say({"kind": "leave", "revive": _let_go(kernel, undo)})
+        channel.say({"kind": "leave", "revive": _let_go(kernel, undo, operation)})
         time.sleep(_CHANGE_OVER)
         raise SnapshotError("The restore did not happen.", remedy="Restart the kernel.")
 
 
-def _let_go(kernel: LiveKernel, undo: contextlib.ExitStack) -> dict[str, Any]:
+def _let_go(kernel: LiveKernel, undo: contextlib.ExitStack, operation: str) -> dict[str, Any]:
     """Quiesce, and say what the other kernel needs to answer in our place."""
     sockets = Sockets(kernel)
     undo.callback(sockets.take)
@@ -143,6 +153,7 @@ def _let_go(kernel: LiveKernel, undo: contextlib.ExitStack) -> dict[str, Any]:
     pending, drained = kernel.pending(), kernel.drain()
     undo.callback(kernel.enqueue, drained)
     return {
+        "operation": operation,
         "identities": [each.hex() for each in identities],
         "request": json.loads(json.dumps(_plain(request), default=str)),
         "position": kernel.position(),

@@ -225,7 +225,12 @@ class Shepherd:
         about = {"kernel": self._file.stem, "connection_file": str(self._file)}
         self._progress.callback(StatusFile(directory, "shepherd", about).close)
         self._work = self._progress.enter_context(
-            operation("restore", restored.saved["name"], unit="steps")
+            operation(
+                "restore",
+                restored.saved["name"],
+                unit="steps",
+                id=(restored.revive or {}).get("operation"),
+            )
         )
         self._work.update("restoring")
 
