@@ -8,6 +8,7 @@ central directory, and the directory must end where the end record begins. 967 r
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 import unicodedata
@@ -28,6 +29,8 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _DESCRIPTOR_FLAG = 0x8
 _UTF8_FLAG = 0x800
 _KNOWN_FLAGS = 0x6 | _DESCRIPTOR_FLAG | _UTF8_FLAG  # two bits of compression level besides
+# an empty part, `.` or `..`; a backslash; a drive
+_OUTSIDE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\\|^[^/]*:")
 _FULL = 0xFFFFFFFF
 _BOMB_BYTES = 100 << 20
 _BOMB_RATIO = 200
@@ -192,12 +195,11 @@ def _name(raw: bytes, flags: int, wheel: str) -> str:
         name = raw.decode("utf-8" if flags & _UTF8_FLAG else "ascii")
     except UnicodeDecodeError:
         reject(wheel, f"{raw!r} is not a name in UTF-8")
-    parts = name.removesuffix("/").split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0]:
+    if _OUTSIDE.search(name.removesuffix("/")):
         reject(wheel, f"{name!r} leads outside the wheel")
-    if any(len(part.encode()) > 255 for part in parts) or len(raw) > 4000:
+    if len(raw) > 255 and (len(raw) > 4000 or any(len(part) > 255 for part in raw.split(b"/"))):
         reject(wheel, f"{name[:60]!r}… is too long a name")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+    if not name.isprintable() and any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
         reject(wheel, f"{name!r} holds control characters")
     return name
 

@@ -39,7 +39,7 @@ class Closure:
             found.append(requirement)
         with self._lock:
             self._requires[name] = found
-            self._spread_extras()
+            self._spread_extras(name)
 
     def of(self, name: str) -> set[str]:
         """The distribution and all that it needs, as far as is known."""
@@ -57,17 +57,20 @@ class Closure:
         return [
             requirement
             for requirement in self._requires.get(name, [])
-            if requirement.marker is None
-            or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
+            if requirement.marker is None or any(_holds(requirement, each) for each in extras)
         ]
 
-    def _spread_extras(self) -> None:
-        changed = True
+    def _spread_extras(self, name: str) -> None:
+        changed = [name]
         while changed:
-            changed = False
-            for name in self._requires:
-                for requirement in self._needed(name):
-                    known = self._extras.setdefault(canonicalize_name(requirement.name), set())
+            for requirement in self._needed(changed.pop()):
+                if requirement.extras:
+                    other = canonicalize_name(requirement.name)
+                    known = self._extras.setdefault(other, set())
                     if not requirement.extras <= known:
                         known.update(requirement.extras)
-                        changed = True
+                        changed.append(other)
+
+
+def _holds(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})

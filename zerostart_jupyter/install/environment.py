@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from installer.scripts import Script
@@ -43,6 +43,11 @@ class Environment:
         self._copy = copy
         self._lock = threading.Lock()
         self._owners: dict[str, int] = {}
+        self._bases = {
+            SITE: f"{self.site}/",
+            SCRIPTS: f"{self.bin}/",
+            HEADERS: f"{root}/include/site/{PYTHON}/",
+        }
 
     def prepare(self) -> None:
         """Make what every environment has."""
@@ -61,22 +66,27 @@ class Environment:
     def add(self, locked: Locked, wheel: StoredWheel, order: int) -> None:
         """Link a wheel's files and make its scripts; where two wheels bring one file, the one
         of the higher order has it. Raises EditedInStore before anything wrong is linked."""
-        made: set[Path] = set()
-        for place, (size, mtime) in wheel.files.items():
-            source = f"{wheel.tree}/{place}"
+        tree = f"{wheel.tree}/"
+        targets = {place: self._target(place, locked.name) for place in wheel.files}
+        mine = self._claim(targets.values(), order)
+        made: set[str] = set()
+        for place, identity in wheel.files.items():
+            source, target = tree + place, targets[place]
             try:
                 status = os.stat(source)
             except FileNotFoundError:
                 raise EditedInStore(source) from None
-            if (status.st_size, status.st_mtime_ns) != (size, mtime):
+            if (status.st_size, status.st_mtime_ns) != identity:
                 raise EditedInStore(source)
-            target = self._target(place, locked.name)
-            if target.parent not in made:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                made.add(target.parent)
+            folder = target.rpartition("/")[0]
+            if folder not in made:
+                os.makedirs(folder, exist_ok=True)
+                made.add(folder)
+            if target not in mine:
+                continue
             if place.startswith(f"{SCRIPTS}/") and self._rewritten(source, target):
                 continue
-            self._bring(source, target, order)
+            self._bring(source, target)
         self._finish(locked, wheel)
 
     def mark(self, locked: Locked) -> None:
@@ -86,47 +96,41 @@ class Environment:
         part.write_text(json.dumps({"version": locked.version, "sha256": locked.sha256}))
         part.replace(marker)
 
-    def _target(self, place: str, name: str) -> Path:
+    def _target(self, place: str, name: str) -> str:
         scheme, _, path = place.partition("/")
-        if scheme == SITE:
-            return self.site / path
-        if scheme == SCRIPTS:
-            return self.bin / path
         if scheme == HEADERS:
-            return self.root / "include" / "site" / PYTHON / name / path
-        return self.root / path
+            path = f"{name}/{path}"
+        return self._bases.get(scheme, f"{self.root}/") + path
 
-    def _bring(self, source: str, target: Path, order: int) -> None:
+    def _claim(self, targets: Iterable[str], order: int) -> set[str]:
+        """Those that no wheel of a higher order has brought."""
         with self._lock:
-            owner = self._owners.get(str(target), -1)
-            if owner > order:
-                return
-            self._owners[str(target)] = order
-        if not self._copy:
+            mine = {target for target in targets if self._owners.get(target, -1) <= order}
+            self._owners.update(dict.fromkeys(mine, order))
+        return mine
+
+    def _bring(self, source: str, target: str) -> None:
+        for _ in range(2):
+            if self._copy:
+                break
             try:
                 os.link(source, target)
                 return
             except FileExistsError:  # of another wheel, or left by an interrupted install
-                target.unlink(missing_ok=True)
-                try:
-                    os.link(source, target)
-                    return
-                except OSError as error:
-                    if error.errno not in _NO_LINKS:
-                        raise
+                os.unlink(target)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
                 self._copy = True
-        target.unlink(missing_ok=True)
+        Path(target).unlink(missing_ok=True)
         shutil.copy2(source, target)
 
-    def _rewritten(self, source: str, target: Path) -> bool:
+    def _rewritten(self, source: str, target: str) -> bool:
         data = Path(source).read_bytes()
         if not data.startswith(b"#!python"):
             return False
         rest = data.partition(b"\n")[2]
-        self._write_script(target, self._shebang() + b"\n" + rest)
+        self._write_script(Path(target), self._shebang() + b"\n" + rest)
         return True
 
     def _shebang(self) -> bytes:
@@ -145,15 +149,19 @@ class Environment:
         installer.unlink(missing_ok=True)
         installer.write_bytes(_INSTALLER)
         record = wheel.tree / SITE / wheel.dist_info / "RECORD"
-        rows = list(csv.reader(io.StringIO(record.read_text(encoding="utf-8-sig"))))
+        text = record.read_text(encoding="utf-8-sig")
         prefix = wheel.dist_info.removesuffix(".dist-info") + ".data/"
-        kept = [self._moved(row, prefix, locked.name) for row in rows if row]
-        kept += [[self._recorded(path), "", ""] for path in (*made, installer)]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(kept)
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        if prefix in text:
+            rows = [row for row in csv.reader(io.StringIO(text)) if row]
+            writer.writerows(self._moved(row, prefix, locked.name) for row in rows)
+        else:
+            out.write(text if text.endswith("\n") else f"{text}\n")
+        writer.writerows([self._recorded(str(path)), "", ""] for path in (*made, installer))
         target = dist_info / "RECORD"
         target.unlink(missing_ok=True)
-        target.write_text(text.getvalue(), encoding="utf-8")
+        target.write_text(out.getvalue(), encoding="utf-8")
 
     def _make_scripts(self, wheel: StoredWheel) -> Iterator[Path]:
         if f"{SITE}/{wheel.dist_info}/entry_points.txt" not in wheel.files:
@@ -174,7 +182,7 @@ class Environment:
         scheme = {"purelib": SITE, "platlib": SITE}.get(scheme, scheme)
         return [self._recorded(self._target(f"{scheme}/{path}", name)), *row[1:]]
 
-    def _recorded(self, path: Path) -> str:
+    def _recorded(self, path: str) -> str:
         return os.path.relpath(path, self.site)
 
 
