@@ -50,6 +50,7 @@ class Index:
         self.sent = 0  # bytes of files
         self.requests: Counter[str] = Counter()
         self.ranges: list[tuple[str, str | None]] = []
+        self.authorizations: list[str | None] = []
         self.wrong_hash: set[str] = set()
         self.leaving = threading.Event()
         self._lock = threading.Lock()
@@ -123,6 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         index = self.server.index
         number = index.count(self.path, self.headers.get("Range"))
+        index.authorizations.append(self.headers.get("Authorization"))
         kind, _, name = self.path.lstrip("/").partition("/")
         if kind == "simple":
             self._page(name.strip("/"))
