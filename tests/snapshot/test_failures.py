@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ import pytest
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.snapshot import criu
 
 pytestmark = pytest.mark.criu
@@ -126,6 +128,22 @@ def test_an_interrupt_cancels(python: Kernel, broken: Broken, private: Path) -> 
     eventually(broken.started.exists)
     python.manager.interrupt_kernel()
     assert_untouched(python, private)
+
+
+def test_a_cancel_in_the_panel_works_while_the_kernel_stands_still(
+    python: Kernel, broken: Broken, private: Path
+) -> None:
+    broken.does("exec sleep 1000")
+    python.client.execute("z.snapshot('one')")
+    eventually(broken.started.exists)
+    (status,) = private.glob("jupyter_runtime_dir/zerostart/*/dumper.json")
+    (operation,) = json.loads(status.read_text())["operations"]
+    assert (operation["kind"], operation["title"]) == ("snapshot", "one")
+
+    request_cancel(status.parent, operation["id"])
+
+    assert_untouched(python, private)
+    assert not status.exists()
 
 
 def test_the_disk_is_full(python: Kernel, broken: Broken, private: Path) -> None:

@@ -156,6 +156,18 @@ def test_children_threads_and_shared_memory_come_along(python: Kernel) -> None:
     python.run("p.stdin.close(); p.wait(); shared.close(); shared.unlink()")
 
 
+def test_torch_computes_on_in_every_kernel(python: Kernel) -> None:
+    compute = "with torch.no_grad(): print(float(model(ones).sum()) == expected)"
+    python.run(
+        "import torch\nmodel, ones = torch.nn.Linear(2048, 2048), torch.ones(64, 2048)\n"
+        "with torch.no_grad(): expected = float(model(ones).sum())"
+    )
+    python.run("z.snapshot('one')")
+    snapshot.publish("one")
+    with kernel("zerostart-one") as clone:
+        assert clone.run(compute) == python.run(compute) == "True"
+
+
 def test_clones_do_not_draw_the_same_numbers(python: Kernel) -> None:
     python.run("import random, numpy; random.seed(1); numpy.random.seed(1)")
     for name, reseed in (("kept", False), ("fresh", True)):
@@ -179,3 +191,34 @@ def test_each_restored_kernel_has_a_history_session_of_its_own(python: Kernel) -
     snapshot.publish("one")
     with kernel("zerostart-one") as one, kernel("zerostart-one") as two:
         assert len({each.run(number) for each in (python, one, two)}) == 3
+
+
+def test_many_saves_leak_nothing(python: Kernel) -> None:
+    def held() -> tuple[int, int, list[int]]:
+        """Descriptors, threads and children."""
+        said = python.run(
+            "import gc, os, threading; gc.collect();"
+            "print(len(os.listdir('/proc/self/fd')), threading.active_count(),"
+            "open('/proc/self/task/%d/children' % os.getpid()).read())"
+        )
+        descriptors, threads, *children = map(int, said.split())
+        return descriptors, threads, children
+
+    def assert_no_more_than(before: tuple[int, int, list[int]]) -> None:
+        after = held()
+        # A client's connection that comes back a little later is one descriptor.
+        assert after[0] <= before[0] + 3
+        assert after[1:] == before[1:]
+
+    python.run("z.snapshot('one')")
+    before = held()
+    for _ in range(8):
+        python.run("z.snapshot('one', replace=True)")
+    assert_no_more_than(before)
+    python.run("z.restore('one')")
+    before = held()
+    for _ in range(4):
+        python.run("z.restore('one')")
+        python.run("z.snapshot('two', replace=True)")
+        python.run("z.restore('two')")
+    assert_no_more_than(before)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,16 @@ from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.snapshot import checks, criu, images, manifest, preflight, procfs, wire
+from zerostart_jupyter.snapshot import (
+    checks,
+    criu,
+    images,
+    manifest,
+    ports,
+    preflight,
+    procfs,
+    wire,
+)
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
@@ -199,15 +207,12 @@ def _step(work: Operation, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _ports_held(connection: Mapping[str, Any]) -> Iterator[None]:
-    """Keep the kernel's ports from being given to another process while nobody listens there."""
-    with contextlib.ExitStack() as held:
-        for name, port in connection.items():
-            if name.endswith("_port") and connection["transport"] == "tcp":
-                each = held.enter_context(socket.socket())
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                with contextlib.suppress(OSError):
-                    each.bind((connection["ip"], int(port)))
+    held = ports.hold(connection)
+    try:
         yield
+    finally:
+        for each in held:
+            each.close()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.core.events import State, operation
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import procfs, restored, revival, wire
+from zerostart_jupyter.snapshot import ports, procfs, restored, revival, wire
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.launch import command, environment
 from zerostart_jupyter.snapshot.quiesce import Sockets
@@ -107,12 +107,14 @@ def _become(kernel: LiveKernel, prepared: _Prepared, operation: str) -> NoReturn
     """Exec the shepherd. The namespace stays our child, and everything else of us is gone."""
     with contextlib.ExitStack() as undo:
         undo.callback(prepared.kill)
-        body = {
+        body: dict[str, Any] = {
             "outer": prepared.outer.pid,
             "control": prepared.control,
             "pid": prepared.pid,
             "revive": _let_go(kernel, undo, operation),
         }
+        held = [undo.enter_context(each).fileno() for each in ports.hold(kernel.connection())]
+        body["held"] = held
         taken = os.memfd_create("zerostart-adopt", 0)
         undo.callback(os.close, taken)
         os.write(taken, json.dumps(body).encode())
@@ -122,7 +124,7 @@ def _become(kernel: LiveKernel, prepared: _Prepared, operation: str) -> NoReturn
         )
         env = environment()
         _leave_children(prepared.outer.pid)
-        _hand_on({prepared.control, taken}, kernel.outputs())
+        _hand_on({prepared.control, taken, *held}, kernel.outputs())
         os.execve(sys.executable, argv, env)
 
 

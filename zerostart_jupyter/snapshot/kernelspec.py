@@ -14,6 +14,8 @@ def publish(name: str, key: str) -> Path:
 
     Every client of Jupyter starts it as it starts any kernel; a restart is a rewind.
     """
+    from ipykernel.kernelspec import get_kernel_dict
+
     folder = _folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     root = python_path()
@@ -23,7 +25,11 @@ def publish(name: str, key: str) -> Path:
         "language": "python",
         "interrupt_mode": "signal",
         "env": {"PYTHONPATH": root} if root else {},
-        "metadata": {"debugger": True, "zerostart": {"snapshot": key, "name": name}},
+        # What ipykernel says of itself (debugger, encryption) holds for its snapshots.
+        "metadata": {
+            **get_kernel_dict().get("metadata", {}),
+            "zerostart": {"snapshot": key, "name": name},
+        },
     }
     staging = folder / "kernel.json.part"
     staging.write_text(json.dumps(spec, indent=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,13 @@ class Obstacle:
     remedy: str
 
 
-def obstacles(pid: int, inherited: Sequence[str] = ()) -> Iterator[Obstacle]:
+def obstacles(
+    pid: int, inherited: Sequence[str] = (), own: Collection[int | str] = ()
+) -> Iterator[Obstacle]:
     """Everything of the process and its descendants that is in the way.
 
     `inherited` are targets of descriptors that its launcher gave it: a restore replaces them.
+    `own` holds the paths the kernel itself listens at.
     """
     pids = procfs.tree(pid)
     yield from _of_processes(pid, pids)
@@ -52,12 +55,12 @@ def obstacles(pid: int, inherited: Sequence[str] = ()) -> Iterator[Obstacle]:
         for prefix, (what, remedy) in (_KINDS | _DEVICES).items():
             if each.target.startswith(prefix):
                 yield Obstacle(_who(each.pid), what, remedy)
-    yield from _outside_sockets(opened, inherited)
+    yield from _outside_sockets(opened, inherited, own)
 
 
-def examine(pid: int, inherited: Sequence[str] = ()) -> None:
+def examine(pid: int, inherited: Sequence[str] = (), own: Collection[int | str] = ()) -> None:
     """Raise SnapshotRefused that names all obstacles; nothing is frozen."""
-    found = list(dict.fromkeys(obstacles(pid, inherited)))
+    found = list(dict.fromkeys(obstacles(pid, inherited, own)))
     if found:
         raise SnapshotRefused(
             "This kernel cannot be saved: "
@@ -121,26 +124,27 @@ def _of_processes(root: int, pids: Sequence[int]) -> Iterator[Obstacle]:
             )
 
 
-def _outside_sockets(opened: Sequence[Descriptor], inherited: Sequence[str]) -> Iterator[Obstacle]:
+def _outside_sockets(
+    opened: Sequence[Descriptor], inherited: Sequence[str], own: Collection[int | str]
+) -> Iterator[Obstacle]:
     inodes = {each.inode: each for each in opened if each.target.startswith("socket:")}
     for inode, peer in unixsockets.peers().items():
         holder = inodes.get(inode)
         if holder is None or peer in inodes or holder.target in inherited:
             continue
-        yield Obstacle(
-            _who(holder.pid),
-            f"a unix socket to {_listener(inode, peer)}",
-            "Close that connection",
-        )
+        path = _listener(inode, peer)
+        if path not in own:
+            what = f"a unix socket to {path or 'another program'}"
+            yield Obstacle(_who(holder.pid), what, "Close that connection")
 
 
 def _listener(inode: int, peer: int) -> str:
-    """The path the other side is bound to, where it has one."""
+    """The path the one or the other side is bound to; "" where neither has one."""
     for line in _lines(Path("/proc/self/net/unix")):
         fields = line.split()
         if len(fields) > 7 and int(fields[6]) in (inode, peer):
             return fields[7]
-    return "another program"
+    return ""
 
 
 def _who(pid: int) -> str:

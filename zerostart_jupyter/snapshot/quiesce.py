@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import threading
 import time
@@ -25,7 +26,11 @@ from zerostart_jupyter.snapshot.replies import PatientReplies
 RETURN = 2.0  # seconds for the known subscribers to come back to iopub
 ARRIVE = 1.0  # seconds for the first subscriber of a restored kernel
 _STEP = 0.001  # seconds between two looks at something that takes milliseconds
+_INET = (socket.AF_INET, socket.AF_INET6)
 _ANY = "tcp://127.0.0.1:*"
+
+
+Place = int | str
 
 
 class Sockets:
@@ -44,8 +49,8 @@ class Sockets:
         """
         kernel = self._kernel
         channels = kernel.channels()
-        ports = _tcp_ports(kernel.connection())
-        self.subscribers = len(list(_peers({kernel.connection()["iopub_port"]})))
+        own = places(kernel.connection())
+        self.subscribers = len(list(_peers({own["iopub"]})))
         kernel.flush()
         for name in ("shell", "control", "stdin", "iopub", "pipe"):
             endpoint = channels[name].endpoint()
@@ -54,7 +59,7 @@ class Sockets:
         kernel.detach_debugger(self._released["shell"])
         self._heartbeat = int(kernel.app.hb_port)
         kernel.stop_heartbeat()
-        _wait_until_free(ports, channels["stdin"])
+        _wait_until_free(set(own.values()), channels["stdin"])
 
     def take(self, connection: Mapping[str, Any] | None = None, *, subscribers: int = 0) -> None:
         """Bind what was let go again, or the ports of another connection (0: any).
@@ -107,7 +112,8 @@ class Sockets:
         return endpoint
 
     def _ports(self) -> dict[str, int]:
-        found = {name: int(self._released[name].rpartition(":")[2]) for name in PORTS}
+        ends = ((name, self._released[name]) for name in PORTS)
+        found = {name: int(re.split("[:-]", end)[-1]) for name, end in ends}
         return found | {"hb": self._heartbeat or 0}
 
 
@@ -125,16 +131,18 @@ def _wait_for(seen: threading.Semaphore, expected: int, patience: float) -> None
             return
 
 
-def _tcp_ports(connection: Mapping[str, Any]) -> set[int]:
-    if connection["transport"] != "tcp":
-        return set()
-    return {int(connection[f"{name}_port"]) for name in (*PORTS, "hb")}
+def places(connection: Mapping[str, Any]) -> dict[str, Place]:
+    """Where the kernel of a connection listens, by channel: TCP ports or paths of sockets."""
+    ports = {name: int(connection[f"{name}_port"]) for name in (*PORTS, "hb")}
+    if connection["transport"] == "tcp":
+        return dict(ports)
+    return {name: f"{connection['ip']}-{port}" for name, port in ports.items()}
 
 
-def _wait_until_free(ports: Collection[int], stdin: Channel) -> None:
+def _wait_until_free(own: Collection[Place], stdin: Channel) -> None:
     """Wait for libzmq's threads to close what was unbound, and to send what was pending."""
     deadline = time.monotonic() + PATIENCE
-    while any(_sockets(ports)):
+    while any(_sockets(own)):
         if time.monotonic() > deadline:
             raise SnapshotError(
                 "The kernel's sockets did not close.", remedy="Try again; the kernel is as it was."
@@ -143,21 +151,21 @@ def _wait_until_free(ports: Collection[int], stdin: Channel) -> None:
         time.sleep(_STEP)
 
 
-def _peers(ports: Collection[int]) -> Iterator[socket.socket]:
-    """Our ends of established connections on these ports."""
-    for each in _sockets(ports):
+def _peers(own: Collection[Place]) -> Iterator[socket.socket]:
+    """Our ends of established connections to these places."""
+    for each in _sockets(own):
         with contextlib.suppress(OSError):
             each.getpeername()
             yield each
 
 
-def _sockets(ports: Collection[int]) -> Iterator[socket.socket]:
-    """Our TCP sockets whose local port is one of these, listening or connected."""
-    for name in os.listdir("/proc/self/fd") if ports else ():
+def _sockets(own: Collection[Place]) -> Iterator[socket.socket]:
+    """Our sockets at these places, listening or connected."""
+    for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(name))) as each:
-                inet = each.family in (socket.AF_INET, socket.AF_INET6)
-                if inet and each.getsockname()[1] in ports:
+                name = each.getsockname()
+                if (name[1] if each.family in _INET else name) in own:
                     yield each

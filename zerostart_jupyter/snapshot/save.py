@@ -25,7 +25,7 @@ from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
 from zerostart_jupyter.snapshot.dumper import Dumper, Order
 from zerostart_jupyter.snapshot.launch import status_directory
 from zerostart_jupyter.snapshot.process import FINAL, Save, State
-from zerostart_jupyter.snapshot.quiesce import Sockets
+from zerostart_jupyter.snapshot.quiesce import Sockets, places
 from zerostart_jupyter.snapshot.wire import Channel, Message
 from zerostart_jupyter.snapshot.wire import revive as as_error
 
@@ -101,7 +101,8 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> 
     with Save(_telling(work)) as save, _interrupts(dumper):
         try:
             save.enter(State.PREFLIGHT, dumper.stop)
-            preflight.examine(os.getpid(), _targets(inherited))
+            own = places(kernel.connection()).values()
+            preflight.examine(os.getpid(), _targets(inherited), own)
             dumper.start(order, channel.ends(), sorted(inherited))
             work.on_cancel(dumper.cancel)
             work.check()

@@ -21,7 +21,7 @@ from typing import Any
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
 from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.snapshot import wire
+from zerostart_jupyter.snapshot import ports, wire
 from zerostart_jupyter.snapshot.catalog import Catalog
 from zerostart_jupyter.snapshot.launch import status_directory
 from zerostart_jupyter.snapshot.restored import Restored, prepare
@@ -79,6 +79,7 @@ class Shepherd:
         self._work: Operation | None = None
         self._signals, self._waker = socket.socketpair()
         self._pending: list[int] = []
+        self._held: list[socket.socket] = []  # ports, until the kernel listens there
 
     def begin(self, snapshot: str, adopted: str | None = None) -> None:
         """Start restoring, or take over what the kernel we once were has restored."""
@@ -86,6 +87,7 @@ class Shepherd:
         if adopted:
             taken = json.loads(os.pread(int(adopted), 1 << 26, 0))
             restored = Restored.adopt(Catalog().get(snapshot), taken)
+            self._held = [socket.socket(fileno=number) for number in taken["held"]]
         else:
             restored = prepare(snapshot)
         self._kernel = self._watched(restored)
@@ -146,6 +148,7 @@ class Shepherd:
             else:
                 self._go_live(restored)
         elif kind == "bound":
+            self._release_ports()
             self._close_progress()
             self._tell_ready({"kind": "bound", "pid": os.getpid()})
         elif kind == "restore":
@@ -175,6 +178,8 @@ class Shepherd:
         if old is None or restored is None:
             return
         self._unwatch(old)
+        with contextlib.suppress(OSError, ValueError):
+            self._held = ports.hold(json.loads(self._file.read_text()))
         old.kill()
         restored.revive = revive
         self._kernel, self._next = restored, None
@@ -239,6 +244,11 @@ class Shepherd:
             self._work.update("connecting", state=State.DONE)
         self._work = None
         self._progress.close()
+
+    def _release_ports(self) -> None:
+        for each in self._held:
+            each.close()
+        self._held = []
 
     def _tell_ready(self, message: wire.Message) -> None:
         if self._ready is not None:
