@@ -23,7 +23,7 @@ export function GpuSection({ gpu, documents, trans }: IGpuSection): JSX.Element 
           <li className="jp-Zerostart-card" key={device.index}>
             <div className="jp-Zerostart-row">
               <span className="jp-Zerostart-title">{device.name}</span>
-              <span className="jp-Zerostart-document">
+              <span className="jp-Zerostart-amount">
                 {trans.__('%1 of %2', sizeText(device.used), sizeText(device.total))}
               </span>
             </div>

@@ -41,7 +41,7 @@ export function SnapshotsSection({ snapshots, actions, trans }: ISnapshots): JSX
         />
       )}
       {newest.length > 0 && (
-        <p className="jp-Zerostart-target">
+        <p className="jp-Zerostart-target jp-Zerostart-line" title={target?.path}>
           {target
             ? trans.__('Restores into %1', baseName(target.path))
             : trans.__('Open a notebook to restore a snapshot into it.')}
@@ -93,7 +93,7 @@ function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX
           onClick={() => void actions.delete(snapshot)}
         />
       </div>
-      <div className="jp-Zerostart-detail">
+      <div className="jp-Zerostart-detail jp-Zerostart-line">
         <time dateTime={when.toISOString()} title={when.toLocaleString()}>
           {agoText(created, Date.now() / 1000, trans)}
         </time>

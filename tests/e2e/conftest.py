@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve
+from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve, until
 from zerostart_jupyter.core.settings import Settings
 
 BUILT = ROOT / "zerostart_jupyter" / "labextension"
@@ -26,6 +26,7 @@ ARGUMENTS = [
 ]
 
 SHOW = "zerostart:show-panel"
+EXPOSED = [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")]
 FAILED = pytest.StashKey[bool]()
 
 Visit = Callable[..., Page]
@@ -85,17 +86,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
     quiet = {"fetchNews": "false", "checkForUpdates": False}
     settings(home, "@jupyterlab/apputils-extension:notification", **quiet)
     share_criu(home / "cache")
-    with serve(
-        home, module="jupyterlab", options=["--LabApp.expose_app_in_browser=True"]
-    ) as running:
+    with serve(home, module="jupyterlab", options=EXPOSED) as running:
         yield running
 
 
 def show_panel(page: Page) -> None:
     """Once JupyterLab stands, have the panel opened by its command."""
     page.wait_for_function("window.jupyterapp !== undefined")
-    page.evaluate(f"jupyterapp.restored.then(() => jupyterapp.commands.execute('{SHOW}'))")
-    expect(page.locator("#zerostart-panel")).to_be_visible()
+
+    def shown() -> bool:
+        page.evaluate(f"jupyterapp.restored.then(() => jupyterapp.commands.execute('{SHOW}'))")
+        page.wait_for_timeout(300)  # Notebook 7 closes its sidebars once it has begun
+        return page.locator("#zerostart-panel").is_visible()
+
+    until(shown, "the panel to open")
 
 
 @pytest.fixture

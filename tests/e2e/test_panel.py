@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -13,7 +15,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Visit, show_panel
 from tests.servers.jupyter import ROOT, Jupyter
 from zerostart_jupyter.core.errors import Cancelled
-from zerostart_jupyter.core.events import Hub, State, operation
+from zerostart_jupyter.core.events import Event, Hub, State, operation
 from zerostart_jupyter.core.status import StatusFile
 
 MIB = 1 << 20
@@ -34,16 +36,26 @@ def kernel(lab: Jupyter, name: str) -> Iterator[Hub]:
 @contextlib.contextmanager
 def busy(lab: Jupyter) -> Iterator[Hub]:
     """A kernel in the midst of an install and a load, with work behind it that went either way."""
-    with contextlib.ExitStack() as stack, kernel(lab, "busy") as hub:
-        with operation("load", "all-minilm-l6-v2/model.safetensors", hub=hub) as work:
-            work.update("", 91 * MIB, 91 * MIB)
-        with contextlib.suppress(OSError), operation("snapshot", "before-training", hub=hub):
-            raise OSError("There is no space left on the disk. Free 2.1 GiB and save it again.")
-        install = stack.enter_context(operation("install", "torch, transformers", hub=hub))
-        install.update("numpy", 1, 1, state=State.DONE)
-        install.update("torch", 300 * MIB, 800 * MIB)
-        install.update("", 412 * MIB, 1240 * MIB)
-        stack.enter_context(operation("load", "Qwen/Qwen3-8B", hub=hub))
+    now = time.time()
+    with kernel(lab, "busy") as hub:
+
+        def tell(work: str, title: str, item: str, state: State, ago: float, **more: Any) -> None:
+            kind = work.partition("-")[0]
+            step = {"done": 0, "total": None, "unit": "bytes", **more}
+            hub.emit(Event(work, kind, title, item, state, time=now - ago, **step))
+
+        model = "all-minilm-l6-v2/model.safetensors"
+        tell("load-1", model, "", State.WAITING, 60)
+        tell("load-1", model, "", State.DONE, 59.93, done=91 * MIB, total=91 * MIB)
+        full = "There is no space left on the disk. Free 2.1 GiB and save it again."
+        tell("snapshot-1", "before-training", "", State.WAITING, 30)
+        tell("snapshot-1", "before-training", "", State.FAILED, 29.5, unit="steps", error=full)
+        wheels = "torch, transformers"
+        tell("install-1", wheels, "", State.WAITING, 2.4)
+        tell("install-1", wheels, "numpy", State.DONE, 1.0, done=16 * MIB, total=16 * MIB)
+        tell("install-1", wheels, "torch", State.RUNNING, 0.1, done=300 * MIB, total=800 * MIB)
+        tell("install-1", wheels, "", State.RUNNING, 0, done=412 * MIB, total=1240 * MIB)
+        tell("load-2", "Qwen/Qwen3-8B", "", State.WAITING, 0)
         yield hub
 
 
@@ -62,7 +74,7 @@ def test_shows_what_kernels_do(lab: Jupyter, visit: Visit, keep: Keep, theme: st
         activity = page.get_by_role("region", name="Activity")
         bar = activity.get_by_role("progressbar", name="Installing torch, transformers")
         expect(bar).to_have_attribute("value", str(412 * MIB))
-        expect(activity).to_contain_text("412.0 MiB of 1.21 GiB")
+        expect(activity).to_contain_text("412.0 MiB of 1.21 GiB · 180.0 MB/s · 4.8 s left")
         expect(activity).to_contain_text("1 of 2 items")
         expect(activity).to_contain_text("Loaded all-minilm-l6-v2/model.safetensors")
         expect(activity).to_contain_text("There is no space left on the disk.")

@@ -75,6 +75,17 @@ def test_a_restarted_kernel_gets_its_state_back(page: Page, keep: Keep) -> None:
     assert number(notebook.run("answer += 1")) == number(saved) + 2
 
 
+def test_a_cell_restores_and_is_answered(page: Page) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    notebook.run("answer = 0")
+    notebook.run("%zs_snapshot restore ready")
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
+    expect(page.get_by_role("region", name="Snapshots")).to_contain_text(
+        "Restores into test_a_cell"
+    )
+
+
 def test_a_busy_kernel_is_restored_too(page: Page) -> None:
     notebook = Notebook(page)
     save(notebook, "ready")
@@ -109,6 +120,18 @@ def test_a_snapshot_opens_as_a_new_kernel_beside_the_old_one(page: Page, keep: K
     keep(page, "new-kernel")
     page.get_by_role("tab", name="test_a_snapshot_opens").click()
     expect(output(notebook.run("print(answer)"))).to_have_text("0")
+
+
+def test_the_panel_is_in_notebook_7_too(lab: Jupyter, visit: Visit, tidy: None, keep: Keep) -> None:
+    name = write(lab.home / "notebooks", "classic.ipynb")
+    page = visit(f"notebooks/{name}")
+    notebook = Notebook(page)
+    notebook.idle()
+    save(notebook, "ready")
+    notebook.run("answer = 0")
+    restore(page, "ready")
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
+    keep(page, "notebook-7")
 
 
 def test_rename_and_delete_ask_and_act(page: Page) -> None:
