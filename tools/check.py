@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 
-from setup import BROWSERS, FRONTEND
+from setup import FRONTEND, browser_is_missing
 from steps import PYTHON, ROOT, VENV, Failed, Word, main_guard, run, say, step, with_venv
 
 BIN = VENV / "bin"
@@ -68,8 +68,8 @@ def gates(*, with_coverage: bool) -> None:
 def missing() -> dict[str, str]:
     """Markers whose tests cannot run on this machine, with the reason."""
     found = {}
-    if not any(shutil.which(name) for name in BROWSERS):
-        found["e2e"] = "no browser; `apt-get install chromium`"
+    if browser_is_missing():
+        found["e2e"] = "no browser; `apt-get install chromium libatomic1`"
     asked = subprocess.run(
         [PYTHON, "-c", _CRIU], capture_output=True, text=True, check=False, env=with_venv()
     )

@@ -125,8 +125,14 @@ def set_up_criu() -> None:
 
 def set_up_browser() -> None:
     """A browser for the tests of the lab panel."""
-    if not any(shutil.which(name) for name in BROWSERS):
-        apt_install("chromium", "fonts-dejavu-core")
+    if browser_is_missing():
+        apt_install("chromium", "fonts-dejavu-core", "libatomic1")
+
+
+def browser_is_missing() -> bool:
+    """Whether there is no browser, or what drives it does not start: its node needs libatomic."""
+    driver = subprocess.run([VENV / "bin" / "playwright", "--version"], capture_output=True)
+    return driver.returncode != 0 or not any(map(shutil.which, BROWSERS))
 
 
 def may_fail(name: str, work: Callable[[], None], left_out: str) -> None:
