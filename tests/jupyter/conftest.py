@@ -21,6 +21,12 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / name.lower()
         folder.mkdir()
         monkeypatch.setenv(name, str(folder))
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_", "ZS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("ZS_CHUNK_MB", "1")
     monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
