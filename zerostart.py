@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zerostart_jupyter.core.errors import ZerostartError as ZerostartError
     from zerostart_jupyter.doctor import doctor as doctor
     from zerostart_jupyter.install import install as install
+    from zerostart_jupyter.load import accelerate as accelerate
+    from zerostart_jupyter.load import decelerate as decelerate
     from zerostart_jupyter.load import load as load
     from zerostart_jupyter.load import load_into as load_into
     from zerostart_jupyter.snapshot import restore as restore
@@ -29,6 +31,8 @@ _HOMES = {
     "install": "zerostart_jupyter.install",
     "load": "zerostart_jupyter.load",
     "load_into": "zerostart_jupyter.load",
+    "accelerate": "zerostart_jupyter.load",
+    "decelerate": "zerostart_jupyter.load",
     "snapshot": "zerostart_jupyter.snapshot",
     "restore": "zerostart_jupyter.snapshot",
     "snapshots": "zerostart_jupyter.snapshot",

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_file_argument(parser)
     asked.add_index_arguments(parser)
     parser.add_argument(
+        "--accelerate",
+        action="store_true",
+        help="let transformers and diffusers read weights through zerostart",
+    )
+    parser.add_argument(
         "target", metavar="SCRIPT|PKG", help="a .py file, or what to install and run"
     )
     parser.add_argument("args", nargs=argparse.REMAINDER, metavar="-- ARGS", help="its arguments")
@@ -55,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
             # A process that finds the environment there imports nothing of ours: no conflict.
             engine.install(request=request, activate=False)
             os.execv(sys.executable, [sys.executable, "-m", "zerostart", *sys.argv[1:]])
+    if args.accelerate:
+        from zerostart_jupyter.load import accelerate
+
+        accelerate()
     if script.is_file():
         status = launch.script(script, words)
     else:

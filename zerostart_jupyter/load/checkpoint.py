@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import (
@@ -18,11 +18,15 @@ from zerostart_jupyter.core.errors import (
 from zerostart_jupyter.core.references import FileIdentity
 from zerostart_jupyter.load import header
 from zerostart_jupyter.load.locate import Located, locate
+from zerostart_jupyter.load.slicing import Window
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor: where its bytes lie. `start` and `stop` are offsets in the shard's file."""
+    """One tensor: where its bytes lie. `start` and `stop` are offsets in the shard's file.
+
+    `shape` is the file's; with a `window` the bytes are those of a part of the tensor.
+    """
 
     name: str
     dtype: str
@@ -30,6 +34,7 @@ class Entry:
     shard: int
     start: int
     stop: int
+    window: Window | None = None
 
     @property
     def nbytes(self) -> int:
@@ -79,6 +84,10 @@ class Checkpoint:
         """Bytes of all tensors."""
         return sum(entry.nbytes for entry in self.entries.values())
 
+    def only(self, wanted: Callable[[str], bool]) -> None:
+        """Forget the tensors whose names are not wanted: they are not read."""
+        self.entries = {name: entry for name, entry in self.entries.items() if wanted(name)}
+
     def close(self) -> None:
         """Close the descriptors; a second call does nothing."""
         while self._open:
@@ -96,7 +105,11 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
 
     Raises CheckpointNotFound, CheckpointInvalid (with the file and the reason), LoadError.
     """
-    located = locate(source)
+    return open_located(locate(source))
+
+
+def open_located(located: Located) -> Checkpoint:
+    """The checkpoint in these files; raises as `open_checkpoint` does."""
     with contextlib.ExitStack() as opened:
         shards: list[Shard] = []
         entries: dict[str, Entry] = {}
@@ -120,6 +133,23 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
         _complete(entries, located)
         opened.pop_all()
     return Checkpoint(located.title, tuple(shards), entries, metadata)
+
+
+def joined(title: str, parts: Sequence[Checkpoint]) -> Checkpoint:
+    """One checkpoint of several whose names differ, with descriptors of its own."""
+    shards: list[Shard] = []
+    entries: dict[str, Entry] = {}
+    metadata: dict[str, str] = {}
+    with contextlib.ExitStack() as opened:
+        for part in parts:
+            for name, entry in part.entries.items():
+                entries[name] = replace(entry, shard=entry.shard + len(shards))
+            for shard in part.shards:
+                shards.append(replace(shard, descriptor=os.dup(shard.descriptor)))
+                opened.callback(os.close, shards[-1].descriptor)
+            metadata.update(part.metadata)
+        opened.pop_all()
+    return Checkpoint(title, tuple(shards), entries, metadata)
 
 
 def _open(path: Path) -> Shard:

@@ -11,7 +11,8 @@ from zerostart_jupyter.core.errors import LoadError
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import MIB, Settings
 from zerostart_jupyter.load import tensors
-from zerostart_jupyter.load.checkpoint import open_checkpoint
+from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, open_checkpoint, unreadable
+from zerostart_jupyter.load.plan import Plan
 from zerostart_jupyter.load.readers import select
 from zerostart_jupyter.load.reading import Reading
 from zerostart_jupyter.load.weights import Weights
@@ -40,16 +41,39 @@ def load(
     """
     wanted = tensors.parse_dtype(dtype)
     place = resolve_device(device)
-    chosen = select.choose(reader, place)
+    select.choose(reader, place)  # a reader that cannot be is refused before anything is opened
+    return begin(
+        open_checkpoint(source),
+        device=place,
+        dtype=wanted,
+        reader=reader,
+        background=background,
+        settings=settings,
+        hub=hub,
+    )
+
+
+def begin(
+    checkpoint: Checkpoint,
+    *,
+    device: str,
+    dtype: torch.dtype | None = None,
+    reader: str = "auto",
+    background: bool = False,
+    settings: Settings | None = None,
+    hub: Hub | None = None,
+) -> Weights:
+    """What `load` returns, of a checkpoint that is open; it is closed when it has been read."""
     with contextlib.ExitStack() as undo:
-        checkpoint = undo.enter_context(open_checkpoint(source))
+        undo.enter_context(checkpoint)
+        chosen = select.choose(reader, device)
         for entry in checkpoint.entries.values():
             tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
         reading = Reading(
             checkpoint,
             reader=chosen,
-            device=place,
-            dtype=wanted,
+            device=device,
+            dtype=dtype,
             block=BACKGROUND_BLOCK if background else select.BLOCKS[chosen],
             threads=(settings or Settings.read()).load_threads,
             hub=hub,
@@ -61,6 +85,27 @@ def load(
     except BaseException:
         reading.abandon()
         raise
+
+
+def read_one(checkpoint: Checkpoint, entry: Entry) -> torch.Tensor:
+    """One tensor of an open checkpoint, or a part of it, on the CPU, read by this thread."""
+    shard = checkpoint.shards[entry.shard]
+    if entry.nbytes == 0:
+        return tensors.empty(entry, shard, "cpu")
+    name = select.choose("auto", "cpu")
+    block = select.BLOCKS[name]
+    reader = select.make(name, checkpoint.shards, device="cpu", block=block, stages=1)
+    try:
+        for each in Plan([entry], block=block).blocks:
+            reader.read(each)
+        shard.verify()
+        return tensors.view(entry, shard, reader.storage(entry))
+    except OSError as error:
+        if isinstance(error, LoadError):
+            raise
+        raise unreadable(shard, entry.start, error) from error
+    finally:
+        reader.close()
 
 
 def resolve_device(device: str) -> str:

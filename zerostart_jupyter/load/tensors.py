@@ -51,12 +51,16 @@ def parse_dtype(wanted: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def view(entry: Entry, shard: Shard, storage: torch.UntypedStorage) -> torch.Tensor:
-    """A tensor over the bytes, with a version counter of its own; copied if they are misaligned."""
+    """A tensor over the bytes, with a version counter of its own.
+
+    Copied if the bytes are misaligned, or a part of a tensor that is not one run of them.
+    """
     dtype, shape = dtype_of(entry, shard), shape_of(entry, shard)
+    strides = _strides(shape) if entry.window is None else entry.window.strides
     if storage.device.type == "cpu" and storage.data_ptr() % dtype.itemsize:
         storage = _copy(storage, entry.nbytes)
     tensor = torch.empty(0, dtype=dtype, device=storage.device)
-    return tensor.set_(storage, 0, shape, _strides(shape))
+    return tensor.set_(storage, 0, shape, strides).contiguous()
 
 
 def empty(entry: Entry, shard: Shard, device: str) -> torch.Tensor:
@@ -101,6 +105,8 @@ def remember(name: str, tensor: torch.Tensor, origin: Reference) -> None:
 
 def shape_of(entry: Entry, shard: Shard) -> tuple[int, ...]:
     """A tensor's shape as torch counts: two F4 share one element, so the last extent is halved."""
+    if entry.window is not None:
+        return entry.window.shape
     shape = entry.shape
     if entry.dtype == "F4":
         if not shape or shape[-1] % 2:
