@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -145,3 +146,17 @@ def _busy(kernel: Kernel) -> None:
         if message["msg_type"] == "stream":
             return
     raise AssertionError("the cell never began")
+
+
+def test_the_panel_sees_the_restore(python: Kernel, with_criu: Path) -> None:
+    python.run("z.snapshot('one')")
+    snapshot.publish("one")
+    with kernel("zerostart-one") as made:
+        made.run("1")
+        (status,) = with_criu.glob("jupyter_runtime_dir/zerostart/*/shepherd.json")
+        (operation,) = json.loads(status.read_text())["operations"]
+        assert (operation["kind"], operation["title"]) == ("restore", "one")
+        assert status.parent.name == Path(made.manager.connection_file).stem
+        eventually(lambda: json.loads(status.read_text())["operations"][0]["state"] == "done")
+        made.manager.shutdown_kernel()
+        assert not status.exists()

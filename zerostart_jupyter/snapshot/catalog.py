@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import MARKER, Entry, Store
+from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import kernelspec
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
@@ -27,7 +29,7 @@ ROOM = "snapshots"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SnapshotInfo:
     """One line of the list.
 
@@ -53,6 +55,11 @@ class SnapshotInfo:
     def as_json(self) -> dict[str, Any]:
         """A plain object."""
         return asdict(self) | {"path": str(self.path)}
+
+    def __repr__(self) -> str:
+        when = datetime.datetime.fromtimestamp(self.created).strftime("%Y-%m-%d %H:%M")
+        notebook = f", {self.notebook}" if self.notebook else ""
+        return f"Snapshot {self.name!r}: {size(self.bytes)}, {self.tier}, {when}{notebook}"
 
     @property
     def images(self) -> Path:

@@ -77,6 +77,7 @@ class Shepherd:
         self._next: Restored | None = None
         self._progress = contextlib.ExitStack()
         self._work: Operation | None = None
+        self._status: StatusFile | None = None
         self._signals, self._waker = socket.socketpair()
         self._pending: list[int] = []
         self._held: list[socket.socket] = []  # ports, until the kernel listens there
@@ -113,11 +114,13 @@ class Shepherd:
         for each in (self._kernel, self._next):
             if each is not None:
                 each.kill()
+        if self._status is not None:
+            self._status.close()
 
     def fail(self, error: ZerostartError) -> None:
         """Tell whoever waits that there will be no kernel."""
-        self.collect()
         self._progress.__exit__(type(error), error, None)
+        self.collect()
         self._tell_ready(wire.describe(error))
 
     def _hear(self, restored: Restored) -> int | None:
@@ -226,9 +229,9 @@ class Shepherd:
 
     def _open_progress(self, restored: Restored) -> None:
         """Show the restore in the panel: the kernel itself has nothing to say yet."""
-        directory = status_directory(self._file)
-        about = {"kernel": self._file.stem, "connection_file": str(self._file)}
-        self._progress.callback(StatusFile(directory, "shepherd", about).close)
+        if self._status is None:
+            about = {"kernel": self._file.stem, "connection_file": str(self._file)}
+            self._status = StatusFile(status_directory(self._file), "shepherd", about)
         self._work = self._progress.enter_context(
             operation(
                 "restore",
