@@ -42,7 +42,12 @@ def run(action: str, names: Sequence[str], args: argparse.Namespace, settings: S
         from zerostart_jupyter.doctor import table as as_table
 
         return Text(as_table(doctor()))
-    return getattr(engine, action)(*names, settings=settings)
+    done = getattr(engine, action)(*names, settings=settings)
+    if action == "delete":
+        return Text(f"Deleted snapshot {done.name!r}: {size(done.bytes)} are free again.")
+    if action == "publish":
+        return Text(f"Choose the kernel 'Snapshot {names[0]}', or run {done.name} anywhere.")
+    return done
 
 
 def table(found: Sequence[Any]) -> str:
