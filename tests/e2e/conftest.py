@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve, until
-from zerostart_jupyter.core.settings import Settings
+from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve, share_criu, until
 
 BUILT = ROOT / "zerostart_jupyter" / "labextension"
 ARTIFACTS = ROOT / "tests" / "artifacts"
@@ -66,14 +65,6 @@ def settings(home: Path, plugin: str, **values: object) -> None:
     path = home / "config" / "lab" / "user-settings" / extension / f"{name}.jupyterlab-settings"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values))
-
-
-def share_criu(cache: Path) -> None:
-    """Have the CRIU that `zerostart setup criu` fetched for the user in this cache too."""
-    tools = Settings.read().cache / "tools"
-    (cache / "tools").mkdir(parents=True)
-    for entry in tools.iterdir() if tools.exists() else ():
-        (cache / "tools" / entry.name).symlink_to(entry)
 
 
 @pytest.fixture(scope="package")

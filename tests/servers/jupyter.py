@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import httpx
 import websocket
 
+from zerostart_jupyter.core.settings import Settings
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,14 @@ def serve(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def share_criu(cache: Path) -> None:
+    """Have the CRIU that `zerostart setup criu` fetched for the user in this cache too."""
+    tools = Settings.read().cache / "tools"
+    (cache / "tools").mkdir(parents=True)
+    for entry in tools.iterdir() if tools.exists() else ():
+        (cache / "tools" / entry.name).symlink_to(entry)
 
 
 def _address(process: subprocess.Popen[bytes], home: Path, log: Path) -> str:

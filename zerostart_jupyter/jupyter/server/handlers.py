@@ -16,7 +16,7 @@ from zerostart_jupyter.core.events import State
 from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.jupyter.server import gpu
 from zerostart_jupyter.jupyter.server.endpoint import Busy, Endpoint, NotFound, endpoint
-from zerostart_jupyter.jupyter.server.restoring import in_place
+from zerostart_jupyter.jupyter.server.restoring import StartedAnew, in_place
 
 
 class Activity(Endpoint):
@@ -101,11 +101,14 @@ class Restore(Endpoint):
             raise Busy(f"Kernel {kernel} is being restored.", remedy="Wait until that is done.")
         self.app.restoring.add(kernel)
         started = time.monotonic()
+        restored = {"id": uuid.uuid4().hex, "kernel": kernel, "snapshot": name}
         try:
             await in_place(kernels, kernel, snapshot["id"])
+        except StartedAnew:
+            self.app.tell_restored({**restored, "snapshot": ""})
+            raise
         finally:
             self.app.restoring.discard(kernel)
-        restored = {"id": uuid.uuid4().hex, "kernel": kernel, "snapshot": name}
         self.app.tell_restored(restored)
         return {**restored, "seconds": time.monotonic() - started}
 

@@ -11,12 +11,16 @@ from zerostart_jupyter.jupyter.provisioner import ZerostartProvisioner, adopt
 POLL = 0.1  # seconds between two looks whether what is being restored still lives
 
 
+class StartedAnew(SnapshotError):
+    """A restore failed once the old process was gone: the kernel is a fresh one now."""
+
+
 async def in_place(kernels: Any, kernel: str, snapshot: str) -> None:
     """Replace the process behind a kernel id and wait until the new one answers.
 
     `kernels` is the server's kernel manager, `snapshot` an id. Whatever can be checked is checked
     while the old process lives: SnapshotRefused, SnapshotCorrupt, CriuMissing and NotPermitted
-    leave it untouched. SnapshotError after that: the server starts the kernel anew, empty.
+    leave it untouched. Raises StartedAnew where the snapshot fails after that.
     """
     from zerostart_jupyter.snapshot import restored
 
@@ -25,24 +29,19 @@ async def in_place(kernels: Any, kernel: str, snapshot: str) -> None:
         provisioner = adopt(kernels.get_kernel(kernel))
         provisioner.restore_from = snapshot
         answering = await kernels.restart_kernel(kernel, now=True)
-        await _answer(answering, provisioner, order.info.name)
+        if not await _answers(answering, provisioner):
+            await (await kernels.restart_kernel(kernel, now=True))
+            raise StartedAnew(
+                f"Snapshot {order.info.name!r} did not come back; the kernel was started anew.",
+                remedy="The server's log says why.",
+            )
 
 
-async def _answer(
-    answering: asyncio.Future[Any], provisioner: ZerostartProvisioner, name: str
-) -> None:
-    """Wait for the kernel's first answer, but not for that of another process in its place."""
+async def _answers(answering: asyncio.Future[Any], provisioner: ZerostartProvisioner) -> bool:
+    """Whether the process just launched answers, and not another one that took its place."""
     pid = provisioner.pid
     while not answering.done():
         await asyncio.wait([answering], timeout=POLL)
         if provisioner.pid != pid or await provisioner.poll() is not None:
-            raise _failed(name)
-    if answering.exception() is not None:
-        raise _failed(name) from answering.exception()
-
-
-def _failed(name: str) -> SnapshotError:
-    return SnapshotError(
-        f"Snapshot {name!r} did not come back, and the kernel starts anew without it.",
-        remedy="The server's log says why.",
-    )
+            return False
+    return answering.exception() is None
