@@ -38,7 +38,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def source() -> str:
+def source() -> str | None:
     return fetch._source(fetch._os_release())
 
 
@@ -60,7 +60,7 @@ def test_the_one_line_style_is_read_too(machine: Path, line: str) -> None:
         f"# deb http://no.example/debian bookworm main\n"
         f"deb http://other.example/security bookworm-security main\n{line}\n"
     )
-    assert " http://old.example/debian sid main" in source()
+    assert " http://old.example/debian sid main" in str(source())
 
 
 def test_without_a_keyring_it_says_what_to_install(machine: Path) -> None:
@@ -72,8 +72,6 @@ def test_without_a_keyring_it_says_what_to_install(machine: Path) -> None:
 @pytest.mark.parametrize(
     ("release", "remedy"),
     [
-        ("ID=ubuntu\nID_LIKE=debian\n", "ppa:criu/ppa"),
-        ("ID=linuxmint\nID_LIKE='ubuntu debian'\n", "ppa:criu/ppa"),
         ("ID=fedora\n", "dnf install criu"),
         ("ID=arch\n", "pacman -S criu"),
         ("ID=nixos\n", "criu.org"),
@@ -85,6 +83,28 @@ def test_elsewhere_it_says_what_to_install(machine: Path, release: str, remedy: 
     with pytest.raises(CriuMissing) as caught:
         source()
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "release", ["ID=ubuntu\nID_LIKE=debian\n", "ID=linuxmint\nID_LIKE='ubuntu debian'\n"]
+)
+def test_on_ubuntu_apts_own_sources_are_asked(machine: Path, release: str) -> None:
+    (machine / "etc/os-release").write_text(release)
+    assert source() is None
+
+
+@pytest.mark.network
+def test_apts_own_sources_may_have_only_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fetch._os_release().get("VERSION_CODENAME") != "bookworm":
+        pytest.skip("only Debian 12 is known to offer an old CRIU")
+    monkeypatch.setattr(fetch, "_os_release", lambda: {"ID": "ubuntu", "ID_LIKE": "debian"})
+    settings = Settings(cache=tmp_path / "cache", criu="")
+    with pytest.raises(CriuMissing, match=r"older than 4\.2|does not run here") as caught:
+        fetch.fetch(settings)
+    assert "ppa:criu/ppa" in caught.value.remedy
+    assert list((tmp_path / "cache/tools").iterdir()) == []
 
 
 def test_an_apt_that_fails_is_told_in_its_own_words(

@@ -1,5 +1,6 @@
-"""Brings in a CRIU that is new enough, without root: Debian's packages, unpacked into the store.
+"""Brings in a CRIU that is new enough, without root: apt's packages, unpacked into the store.
 
+On Debian they are the newest suite's, on Ubuntu whatever apt's own sources offer, a PPA's too.
 They run under their own loader and libraries, so that nothing of the system is touched. Mirrors,
 proxies and keys are those that the machine's own apt is configured with.
 """
@@ -41,7 +42,8 @@ def fetch(settings: Settings | None = None, told: Told = lambda step, seconds: N
         source = _source(release)
         with tempfile.TemporaryDirectory(prefix="zerostart-apt-") as folder:
             apt = _Apt(Path(folder), source)
-            with _step(work, told, f"read the list of packages of {source.split()[-2]}"):
+            name = source.split()[-2] if source else "apt's own sources"
+            with _step(work, told, f"read the list of packages of {name}"):
                 apt.update()
             with _step(work, told, "download CRIU and the libraries it needs"):
                 packages = apt.download("criu")
@@ -59,24 +61,28 @@ def _unpack(store: Store, packages: Sequence[Path]) -> criu.Criu:
             _run(["dpkg", "-x", str(each), str(root)])
         found = criu.probe(criu.unpacked(root) or [os.devnull])
         if found is None or not found.new_enough:
+            why = "is older than 4.2" if found else "does not run here"
             raise CriuMissing(
-                f"What {own.name} holds does not run here.", remedy=_by_hand(_os_release())
+                f"What {own.name.partition('_')[2]} holds {why}.", remedy=_by_hand(_os_release())
             )
     return criu.Criu(tuple(criu.unpacked(store.path(ROOM, key)) or ()), found.version)
 
 
 class _Apt:
-    """apt-get with one source and with all its state below one folder."""
+    """apt-get with one source, or with its own, and with all its state below one folder."""
 
-    def __init__(self, folder: Path, source: str) -> None:
+    def __init__(self, folder: Path, source: str | None) -> None:
         for name in ("lists/partial", "cache/archives/partial"):
             (folder / name).mkdir(parents=True)
-        listed = folder / "sources.list"
-        listed.write_text(source + "\n")
         self._archives = folder / "cache/archives"
-        options = {
-            "Dir::Etc::SourceList": listed,
-            "Dir::Etc::SourceParts": os.devnull,
+        self._update = ["update"]
+        options: dict[str, object] = {}
+        if source is not None:
+            listed = folder / "sources.list"
+            listed.write_text(source + "\n")
+            options = {"Dir::Etc::SourceList": listed, "Dir::Etc::SourceParts": os.devnull}
+            self._update.append("--error-on=any")  # of the machine's own some may be down
+        options |= {
             "Dir::State::Lists": folder / "lists",
             "Dir::State::status": os.devnull,
             "Dir::Cache": folder / "cache",
@@ -88,20 +94,26 @@ class _Apt:
         self._command = ["apt-get", "-q", *(word for pair in words for word in pair)]
 
     def update(self) -> None:
-        _run([*self._command, "update", "--error-on=any"])
+        _run([*self._command, *self._update])
 
     def download(self, package: str) -> list[Path]:
         _run([*self._command, "-y", "--download-only", "install", package])
         return sorted(self._archives.glob("*.deb"))
 
 
-def _source(release: Mapping[str, str]) -> str:
-    """One line of sources.list for Debian's newest, at the mirror this machine uses."""
+def _source(release: Mapping[str, str]) -> str | None:
+    """One line of sources.list for Debian's newest, at the mirror this machine uses.
+
+    None on Ubuntu and its children: the sources that apt has.
+    """
     tools = [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]
-    if release.get("ID") != "debian" or tools:
+    family = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
+    if not family & {"debian", "ubuntu"} or tools:
         raise CriuMissing(
-            "CRIU 4.2 is unpacked on its own only on Debian.", remedy=_by_hand(release)
+            "CRIU 4.2 is unpacked on its own only on Debian and Ubuntu.", remedy=_by_hand(release)
         )
+    if "ubuntu" in family:
+        return None
     keyring = next((path for path in sorted(_KEYRINGS.glob("debian-archive-keyring.*"))), None)
     mirror = next(_mirrors(release.get("VERSION_CODENAME", "")), None)
     if keyring is None or mirror is None:
@@ -137,7 +149,7 @@ def _mirrors(codename: str) -> Iterator[str]:
 def _by_hand(release: Mapping[str, str]) -> str:
     family = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
     if "ubuntu" in family:
-        return "Run `sudo add-apt-repository ppa:criu/ppa && sudo apt-get install criu`."
+        return "Run `sudo add-apt-repository ppa:criu/ppa`, and then this again."
     if family & {"fedora", "rhel"}:
         return "Run `sudo dnf install criu` and see that it is 4.2 or newer."
     if "arch" in family:
