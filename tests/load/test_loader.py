@@ -430,8 +430,8 @@ class TestFailure:
     ) -> None:
         from zerostart_jupyter.load.checkpoint import open_checkpoint
 
-        def opened_and_cut(source: Path) -> object:
-            checkpoint = open_checkpoint(source)
+        def opened_and_cut(source: Path, settings: Settings | None) -> object:
+            checkpoint = open_checkpoint(source, settings)
             os.truncate(source, 1 << 20)
             return checkpoint
 

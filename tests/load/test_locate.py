@@ -32,6 +32,7 @@ def touch(folder: Path, *files: str) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub cache with one model, as huggingface_hub lays it out."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # which cannot be asked
     repository = tmp_path / "hub" / "models--org--tiny"
     commit = "0123456789abcdef0123456789abcdef01234567"
     blob = repository / "blobs" / "f00d"
@@ -136,10 +137,18 @@ def test_an_empty_directory_and_a_missing_path(tmp_path: Path) -> None:
         locate(tmp_path / "absent.safetensors")
 
 
-@pytest.mark.parametrize("url", ["https://host/model.safetensors", "s3://bucket/model"])
-def test_urls_are_refused_with_the_way_out(url: str) -> None:
-    with pytest.raises(LoadError, match=r"URL is not supported yet.*Download"):
-        locate(url)
+def test_other_protocols_are_refused_with_the_way_out() -> None:
+    with pytest.raises(LoadError, match=r"only http, https and hf addresses.*Download"):
+        locate("s3://bucket/model")
+
+
+@pytest.mark.parametrize("source", ["model.safetensors", "org/model.safetensors", "a/b/c", "x.pt"])
+def test_a_files_name_is_not_asked_for_on_the_hub(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(CheckpointNotFound, match="There is no checkpoint at"):
+        locate(source)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +217,10 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.cache() == Path("/home/ada/new")
 
 
-def test_a_model_that_was_not_downloaded_says_how(cache: Path) -> None:
+def test_a_model_that_was_not_downloaded_says_how(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CheckpointNotFound, match=r"hub's cache.*hf download org/other"):
         locate("org/other")
     with pytest.raises(CheckpointNotFound, match="hf download org/tiny"):

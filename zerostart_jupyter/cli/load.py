@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.cli import output
@@ -12,7 +13,9 @@ HELP = "load a checkpoint and report bytes, seconds, GB/s and share of the disk'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("path", help="a safetensors file, an index, a directory, or a hub id")
+    parser.add_argument(
+        "path", help="a safetensors file, an index, a directory, a hub id or an http(s) address"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, auto (default)")
     parser.add_argument("--dtype", help="convert floating tensors: bf16, f16, f32, f64")
     parser.add_argument(
@@ -27,8 +30,10 @@ def run(args: argparse.Namespace) -> int:
     from zerostart_jupyter.load import disk
     from zerostart_jupyter.load.checkpoint import open_checkpoint
 
-    with open_checkpoint(args.path) as checkpoint:
-        cached = disk.cached([shard.path for shard in checkpoint.shards])
+    cached = 0.0
+    if Path(args.path).expanduser().exists():
+        with open_checkpoint(args.path) as checkpoint:
+            cached = disk.cached([shard.path for shard in checkpoint.shards])
     with output.progress(args):
         weights = engine.load(args.path, device=args.device, dtype=args.dtype, reader=args.reader)
     body: dict[str, Any] = {
@@ -50,7 +55,10 @@ def _text(body: dict[str, Any]) -> str:
         f"{body['tensors']} tensors, {body['bytes'] / (1 << 30):.2f} GiB on {body['device']} in "
         f"{body['seconds']:.2f} s: {body['gb_per_second']:.2f} GB/s by {body['reader']}."
     ]
-    if body["disk_share"] is None:
+    downloaded = body["statistics"].get("downloaded_bytes")
+    if downloaded:
+        lines.append(f"{downloaded / (1 << 30):.2f} GiB came over the network, and are kept.")
+    elif body["disk_share"] is None:
         lines.append("The disk's own speed is unknown: its file system has no O_DIRECT.")
     else:
         lines.append(

@@ -15,6 +15,7 @@ ZerostartError(message, remedy=...)
 │   ├── CheckpointNotFound (FileNotFoundError)
 │   ├── CheckpointInvalid  (ValueError)  header, index or size do not agree
 │   ├── CheckpointChanged  (OSError)     the file changed while we read it
+│   ├── DownloadFailed     (ConnectionError) a hub or server could not be reached, or refused
 │   ├── TensorMissing      (KeyError)
 │   ├── LoadTimeout        (TimeoutError) it is still being loaded
 │   ├── WeightsMismatch    (ValueError)  the module and the checkpoint do not fit
@@ -114,6 +115,10 @@ class CheckpointInvalid(LoadError, ValueError):
 
 class CheckpointChanged(LoadError, OSError):
     """A checkpoint's file changed while it was being read."""
+
+
+class DownloadFailed(LoadError, ConnectionError):
+    """A hub or a server could not be reached, or refused; what arrived is kept."""
 
 
 class TensorMissing(LoadError, KeyError):

@@ -16,7 +16,9 @@ from zerostart_jupyter.core.errors import (
     LoadError,
 )
 from zerostart_jupyter.core.references import FileIdentity
+from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import header
+from zerostart_jupyter.load.arriving import Arriving
 from zerostart_jupyter.load.locate import Located, locate
 from zerostart_jupyter.load.slicing import Window
 
@@ -49,11 +51,22 @@ class Shard:
     path: Path
     descriptor: int
     identity: FileIdentity
+    arriving: Arriving | None = None
 
     def verify(self) -> None:
         """Raise CheckpointChanged if somebody wrote to the file, or cut it, since it was opened."""
-        if FileIdentity.of(self.descriptor) != self.identity:
+        now = FileIdentity.of(self.descriptor)
+        if self.arriving is not None:  # we write to it ourselves
+            now = replace(now, mtime=self.identity.mtime)
+        if now != self.identity:
             raise self.changed()
+
+    def close(self) -> None:
+        """Close the descriptor; what is still to come is kept for the next time."""
+        if self.arriving is not None:
+            self.arriving.close()
+        else:
+            os.close(self.descriptor)
 
     def changed(self) -> CheckpointChanged:
         """The error for a file that is no longer what its header described."""
@@ -77,7 +90,7 @@ class Checkpoint:
         self.shards = shards
         self.entries = entries
         self.metadata = metadata
-        self._open = [shard.descriptor for shard in shards]
+        self._open = list(shards)
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +104,7 @@ class Checkpoint:
     def close(self) -> None:
         """Close the descriptors; a second call does nothing."""
         while self._open:
-            os.close(self._open.pop())
+            self._open.pop().close()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -100,23 +113,25 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(source: str | Path) -> Checkpoint:
-    """The checkpoint that `source` names: a file, an index, a directory, or a downloaded hub id.
+def open_checkpoint(source: str | Path, settings: Settings | None = None) -> Checkpoint:
+    """The checkpoint that `source` names: a file, an index, a directory, a hub id or an address.
 
-    Raises CheckpointNotFound, CheckpointInvalid (with the file and the reason), LoadError.
+    What is not on this machine begins to arrive. Raises CheckpointNotFound, CheckpointInvalid
+    (with the file and the reason), DownloadFailed, LoadError.
     """
-    return open_located(locate(source))
+    return open_located(locate(source, settings))
 
 
 def open_located(located: Located) -> Checkpoint:
     """The checkpoint in these files; raises as `open_checkpoint` does."""
     with contextlib.ExitStack() as opened:
+        opened.callback(located.close)
         shards: list[Shard] = []
         entries: dict[str, Entry] = {}
         metadata: dict[str, str] = {}
         for number, path in enumerate(located.files):
-            shard = _open(path)
-            opened.callback(os.close, shard.descriptor)
+            shard = _shard(path, located)
+            opened.callback(shard.close)
             shards.append(shard)
             begin, table = _header(shard)
             metadata.update(table.metadata)
@@ -152,6 +167,13 @@ def joined(title: str, parts: Sequence[Checkpoint]) -> Checkpoint:
     return Checkpoint(title, tuple(shards), entries, metadata)
 
 
+def _shard(path: Path, located: Located) -> Shard:
+    arriving = located.arriving.get(path)
+    if arriving is None:
+        return _open(path)
+    return Shard(arriving.path, arriving.descriptor, arriving.identity, arriving)
+
+
 def _open(path: Path) -> Shard:
     try:
         # O_NONBLOCK: a FIFO must not hang us before we have seen that it is one.
@@ -183,6 +205,8 @@ def _header(shard: Shard) -> tuple[int, header.Header]:
 
 
 def _pread(shard: Shard, count: int, offset: int) -> bytes:
+    if shard.arriving is not None:
+        shard.arriving.fetch(offset, min(offset + count, shard.identity.size))
     parts: list[bytes] = []
     while count > 0:
         try:

@@ -32,18 +32,20 @@ def load(
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Weights:
-    """The tensors of a checkpoint: a file, a sharded index, a directory or a downloaded hub id.
+    """The tensors of a checkpoint: a file, an index, a directory, a hub id or an http(s) address.
 
-    `device` is a torch device or "auto" (the first GPU, else the CPU). `dtype` converts floating
-    tensors of 16 bits and more. With `background` the handle returns at once and each tensor is
-    waited for when it is asked for. Raises CheckpointNotFound, CheckpointInvalid,
-    CheckpointChanged, ReaderUnavailable, LoadError; Ctrl-C stops the reading.
+    What is on the hub (`org/name`, `org/name@revision`) or behind an address is used while it
+    arrives, and kept: in the hub's own cache, or in ours. `device` is a torch
+    device or "auto" (the first GPU, else the CPU). `dtype` converts floating tensors of 16 bits
+    and more. With `background` the handle returns at once and each tensor is waited for when it
+    is asked for. Raises CheckpointNotFound, CheckpointInvalid,
+    CheckpointChanged, DownloadFailed, ReaderUnavailable, LoadError; Ctrl-C stops the reading.
     """
     wanted = tensors.parse_dtype(dtype)
     place = resolve_device(device)
     select.choose(reader, place)  # a reader that cannot be is refused before anything is opened
     return begin(
-        open_checkpoint(source),
+        open_checkpoint(source, settings),
         device=place,
         dtype=wanted,
         reader=reader,
@@ -69,13 +71,17 @@ def begin(
         chosen = select.choose(reader, device)
         for entry in checkpoint.entries.values():
             tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
+        settings = settings or Settings.read()
+        # Over a network, connections are what makes it fast, and blocks what is asked for at once.
+        remote = any(shard.arriving for shard in checkpoint.shards)
+        local = BACKGROUND_BLOCK if background else select.BLOCKS[chosen]
         reading = Reading(
             checkpoint,
             reader=chosen,
             device=device,
             dtype=dtype,
-            block=BACKGROUND_BLOCK if background else select.BLOCKS[chosen],
-            threads=(settings or Settings.read()).load_threads,
+            block=settings.chunk_bytes if remote else local,
+            threads=settings.parallel_downloads if remote else settings.load_threads,
             hub=hub,
         )
         undo.pop_all()  # the reading closes the checkpoint

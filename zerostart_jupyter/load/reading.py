@@ -49,7 +49,7 @@ class Reading:
             checkpoint.shards,
             device=device,
             block=block,
-            stages=min(threads, STAGING // block),
+            stages=max(1, min(threads, STAGING // block)),
         )
         self._threads = [
             threading.Thread(target=self._work, name=f"zerostart-read-{number}", daemon=True)
@@ -70,7 +70,7 @@ class Reading:
             checkpoint,
             device=device,
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
-            reader=reader,
+            reader=self._reader.name,
         )
         self.weights._demand = self._lift
         self.weights._stop = self.stop
@@ -91,6 +91,7 @@ class Reading:
     def stop(self) -> None:
         """Let the threads end after the block each is at."""
         self._stopped.set()
+        self._reader.stop()
         with self._lock:
             self._lock.notify_all()
 
@@ -138,11 +139,12 @@ class Reading:
         self._run_threads()
         if self._error is not None:
             raise self._error
-        if self._stopped.is_set() and not self._plan.exhausted:
+        if self._stopped.is_set() and self._done_in_all < sum(self._totals.values()):
             raise Cancelled(
                 f"The load of {self.weights.title} was cancelled.",
                 remedy="Run it again to load it.",
             )
+        self._reader.finish()
 
     def _run_threads(self) -> None:
         started: list[threading.Thread] = []
@@ -163,7 +165,8 @@ class Reading:
                 self._bring(block)
             except BaseException as error:
                 with self._lock:
-                    self._error = self._error or _turned(error, block, self._checkpoint)
+                    if not self._stopped.is_set():  # else it is the ending that made it fail
+                        self._error = self._error or _turned(error, block, self._checkpoint)
                 self.stop()
 
     def _next(self) -> Block | None:

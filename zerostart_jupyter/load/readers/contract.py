@@ -46,6 +46,14 @@ class Reader(ABC):
     def statistics(self) -> Statistics:
         """What was done so far, by the reader's own counting: `bytes`, and how they came."""
 
+    def finish(self) -> None:
+        """Called once when every block was read, before `close()`: what is left to do."""
+        return None
+
+    def stop(self) -> None:
+        """Called when the load ends early, from any thread: reads that wait for long give up."""
+        return None
+
     def close(self) -> None:
         """Give staging and handles back; storages stay valid. A second call does nothing."""
         return None

@@ -16,6 +16,7 @@ from zerostart_jupyter.load.readers.contract import Reader
 from zerostart_jupyter.load.readers.cufile import CuFileReader
 from zerostart_jupyter.load.readers.direct import DirectReader
 from zerostart_jupyter.load.readers.mapped import MmapReader
+from zerostart_jupyter.load.readers.remote import RemoteReader
 from zerostart_jupyter.load.readers.staging import HostStage, Stage, TorchStage
 from zerostart_jupyter.load.tensors import allocate
 
@@ -44,7 +45,17 @@ def choose(name: str, device: str) -> str:
 
 
 def make(name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int) -> Reader:
-    """A reader of this name whose storages lie on `device` (mmap's on the CPU)."""
+    """A reader of this name whose storages lie on `device` (mmap's on the CPU).
+
+    Where files are still on their way, it fetches them first.
+    """
+    local = _local(name, shards, device=device, block=block, stages=stages)
+    if any(shard.arriving for shard in shards):
+        return RemoteReader(shards, local, threads=stages)
+    return local
+
+
+def _local(name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int) -> Reader:
     if name == "mmap":
         return MmapReader(shards)
     on_gpu = device.startswith("cuda")

@@ -1,0 +1,273 @@
+"""HTTP connections that are kept open and reused, over the standard library's client.
+
+A live kernel imports this: an HTTP library from an index would, once imported, pin its version
+for whatever the user wants to install. Credentials are found anew for each host that is asked,
+so none follows a redirect to another one.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import netrc
+import os
+import socket
+import ssl
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 10
+MAX_DRAIN = 64 << 10  # bytes of an unwanted body read to keep its connection
+AGENT = "zerostart"
+
+Connection = http.client.HTTPConnection
+Headers = Mapping[str, str]
+
+
+class Response:
+    """An answer whose body is still to be read; give it back with `close()`."""
+
+    def __init__(
+        self, pool: Connections, key: str, connection: Connection, url: str, method: str
+    ) -> None:
+        self._pool = pool
+        self._key = key
+        self._connection = connection
+        self._raw = connection.getresponse()
+        self.method = method
+        self.url = url
+        self.status = self._raw.status
+        self.headers = self._raw.headers
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill what can be filled; 0 at the end of the body."""
+        return self._raw.readinto(view)
+
+    def read(self, limit: int) -> bytes:
+        """The body; raises HTTPException if it has more than `limit` bytes."""
+        body = self._raw.read(limit + 1)
+        if len(body) > limit:
+            raise http.client.HTTPException(f"the answer has more than {limit} bytes")
+        return body
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end, else close it."""
+        if not self._raw.isclosed():
+            left = self._raw.length
+            if left is not None and left <= MAX_DRAIN:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    self._raw.read()
+        self._pool._return(
+            self._key, self._connection, self._raw.isclosed() and not self._raw.will_close
+        )
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Connections:
+    """Connections to any number of hosts, for any number of threads. Timeout in seconds.
+
+    `authorize` gives the headers that prove to one host who asks; without it that is the
+    address's own user and password, or ~/.netrc.
+    """
+
+    def __init__(
+        self, timeout: float, *, authorize: Callable[[SplitResult], Headers] | None = None
+    ) -> None:
+        self._timeout = timeout
+        self._authorize = authorize or basic
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Connection]] = {}
+        self._busy: set[Connection] = set()
+        self._closed = False
+        self._aborted = False
+
+    def get(self, url: str, headers: Headers) -> Response:
+        """The answer to a GET, redirects followed. Raises OSError or HTTPException."""
+        return self._follow("GET", url, headers, lambda _, __: True)
+
+    def head(self, url: str, headers: Headers) -> Response:
+        """The answer to a HEAD, redirects followed on the same host only: the first that leads
+        elsewhere is the answer."""
+        return self._follow("HEAD", url, headers, _same_origin)
+
+    def abort(self) -> None:
+        """Break every connection, from whichever thread: reads that wait on one fail."""
+        self.close()
+        with self._lock:
+            self._aborted = True
+            for connection in self._busy:
+                if connection.sock is not None:
+                    # Below TLS, whose own shutdown is not for another thread's use.
+                    with contextlib.suppress(OSError):
+                        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close what is idle, and let nothing idle again."""
+        with self._lock:
+            self._closed = True
+            idle = [each for stack in self._idle.values() for each in stack]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    def _follow(
+        self, method: str, url: str, headers: Headers, willing: Callable[[str, str], bool]
+    ) -> Response:
+        for _ in range(MAX_REDIRECTS):
+            response = self._send(method, url, headers)
+            target = response.headers.get("Location")
+            if response.status not in REDIRECTS or target is None:
+                return response
+            target = urljoin(url, target)
+            if not willing(url, target):
+                return response
+            response.close()
+            url = target
+        raise http.client.HTTPException(f"more than {MAX_REDIRECTS} redirects")
+
+    def _send(self, method: str, url: str, headers: Headers) -> Response:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise http.client.HTTPException(f"an address that is not http: {shown(url)}")
+        key = origin(url)
+        proxy = _proxy(parts)
+        sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **headers}
+        sent.update(self._authorize(parts))
+        path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        if proxy is not None and parts.scheme == "http":
+            path = urlunsplit((parts.scheme, _host(parts), parts.path or "/", parts.query, ""))
+            sent.update(_basic("Proxy-Authorization", _userinfo(proxy)))
+        reused = self._take(key)
+        if reused is not None:
+            # A server may have closed an idle connection; that is no failure of the network.
+            with contextlib.suppress(http.client.HTTPException, ConnectionError):
+                reused.request(method, path, headers=sent)
+                return Response(self, key, reused, url, method)
+            self._return(key, reused, False)
+        connection = self._connect(parts, proxy)
+        with self._lock:
+            self._busy.add(connection)
+        try:
+            connection.connect()
+            if self._aborted:  # after the connecting, which `abort` cannot break
+                raise ConnectionAbortedError("the work was ended")
+            connection.request(method, path, headers=sent)
+            return Response(self, key, connection, url, method)
+        except BaseException:
+            self._return(key, connection, False)
+            raise
+
+    def _connect(self, parts: SplitResult, proxy: SplitResult | None) -> Connection:
+        host, port = str(parts.hostname), parts.port
+        if proxy is not None:
+            host, port = str(proxy.hostname), proxy.port or 80
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        connection = http.client.HTTPSConnection(
+            host, port, timeout=self._timeout, context=self._context
+        )
+        if proxy is not None:
+            tunnel = _basic("Proxy-Authorization", _userinfo(proxy))
+            connection.set_tunnel(str(parts.hostname), parts.port or 443, tunnel)
+        return connection
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        # The variables of the clients that people have configured before; SSL_CERT_FILE is
+        # OpenSSL's own.
+        chosen = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None
+        folder = chosen if chosen and os.path.isdir(chosen) else None
+        context = ssl.create_default_context(cafile=None if folder else chosen, capath=folder)
+        configured = chosen or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        if not configured and not context.get_ca_certs():
+            with contextlib.suppress(ImportError):  # an interpreter that knows no system store
+                import certifi
+
+                context.load_verify_locations(certifi.where())
+        return context
+
+    def _take(self, key: str) -> Connection | None:
+        with self._lock:
+            stack = self._idle.get(key)
+            if not stack:
+                return None
+            connection = stack.pop()
+            self._busy.add(connection)
+            return connection
+
+    def _return(self, key: str, connection: Connection, reusable: bool) -> None:
+        with self._lock:
+            self._busy.discard(connection)
+            if reusable and not self._closed:
+                self._idle.setdefault(key, []).append(connection)
+                return
+        connection.close()
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: what credentials are given to."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname or ''}:{port}"
+
+
+def shown(url: str) -> str:
+    """An address as it may be printed: without user and password, and without its query, where
+    signatures are."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, _host(parts), parts.path, "", ""))
+
+
+def basic(parts: SplitResult) -> Headers:
+    """The Authorization header for a host, by its address or ~/.netrc."""
+    return _basic("Authorization", _userinfo(parts) or _from_netrc(str(parts.hostname)))
+
+
+def _same_origin(url: str, target: str) -> bool:
+    return origin(url) == origin(target)
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def _proxy(parts: SplitResult) -> SplitResult | None:
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = urllib.request.getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if not found:
+        return None
+    return urlsplit(found if "://" in found else f"http://{found}")
+
+
+def _userinfo(parts: SplitResult) -> tuple[str, str] | None:
+    if not parts.username:
+        return None
+    return unquote(parts.username), unquote(parts.password or "")
+
+
+def _basic(header: str, pair: tuple[str, str] | None) -> dict[str, str]:
+    if pair is None:
+        return {}
+    token = base64.b64encode(":".join(pair).encode()).decode()
+    return {header: f"Basic {token}"}
+
+
+def _from_netrc(host: str) -> tuple[str, str] | None:
+    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        found = netrc.netrc(path).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return (found[0], found[2] or "") if found else None

@@ -1,0 +1,246 @@
+"""A hub id or an address → files, of which some are still to come: their headers are here first.
+
+What a repository holds and at which commit is asked once; each file's ETag and size, and its
+first bytes, are asked for several files at a time. Everything after that is the loader's order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
+
+from zerostart_jupyter.core.connections import Connections, basic, origin, shown
+from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.load import hub
+from zerostart_jupyter.load.arriving import Arriving
+from zerostart_jupyter.load.http import (
+    TRIES,
+    HttpFile,
+    Refused,
+    Session,
+    refusal_error,
+    strong_validator,
+)
+from zerostart_jupyter.load.places import Snapshot, in_store
+
+HEAD = 256 << 10  # bytes of each file that are fetched before anything is planned: its header
+HURRY = 10.0  # seconds, as huggingface_hub waits before it falls back
+AT_ONCE = 8  # files asked about at a time
+
+_SIGNATURE = re.compile(
+    r"X-(Amz|Goog)-.*|Expires|Signature|Key-Pair-Id|Policy|s[a-z]|se|sig|token", re.IGNORECASE
+)
+
+
+@dataclass
+class Fetched:
+    """Files by the names they were asked by, and those of them whose bytes are still to come."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    arriving: dict[Path, Arriving] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let go of what is still to come."""
+        for each in self.arriving.values():
+            each.close()
+
+
+class Remote:
+    """Names → files, from one place on the network. Use it in a `with`.
+
+    `hurried`: there is something to fall back on, so whoever does not answer is not waited for.
+    """
+
+    def __init__(self, settings: Settings, *, hurried: bool = False) -> None:
+        token = hub.token()
+        trusted = origin(hub.endpoint())
+
+        def authorize(parts: SplitResult) -> Mapping[str, str]:
+            # The token goes to the hub's own host, over the way that was configured, alone.
+            if token and origin(parts.geturl()) == trusted:
+                return {"Authorization": f"Bearer {token}"}
+            return basic(parts)
+
+        timeout = min(settings.http_timeout, HURRY) if hurried else settings.http_timeout
+        self.session = Session(Connections(timeout, authorize=authorize))
+        self._tries = 1 if hurried else TRIES
+        self._settings = settings
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+
+    def repository(self, name: str, revision: str) -> Repository:
+        """A repository of the hub. Raises CheckpointNotFound, DownloadFailed."""
+        url = f"{hub.endpoint()}/api/models/{name}/revision/{quote(revision, safe='')}"
+        what = f"model {name} at {revision} on {urlsplit(url).hostname}"
+        body = _json(self._body(url, what), what)
+        commit, listed = body.get("sha"), body.get("siblings")
+        if not isinstance(commit, str) or not isinstance(listed, list):
+            raise _not_a_hub(what)
+        names = [each.get("rfilename") for each in listed if isinstance(each, dict)]
+        snapshot = Snapshot(name, revision, commit)
+        return Repository(self, name, snapshot, [each for each in names if isinstance(each, str)])
+
+    def address(self, url: str) -> Website:
+        """The files beside an address."""
+        return Website(self, url, Store(self._settings.cache))
+
+    def fetch(
+        self, names: Sequence[str], one: Callable[[str], Path | Arriving], *, whole: bool
+    ) -> Fetched:
+        """Files that are here or begun, their headers' bytes fetched; all bytes with `whole`."""
+        found = Fetched()
+
+        def begin(name: str) -> None:
+            got = one(name)
+            if isinstance(got, Path):
+                found.files[name] = got
+                return
+            found.files[name] = got.path
+            found.arriving[got.path] = got
+            got.fetch(0, min(HEAD, got.identity.size))
+
+        try:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                tasks = [pool.submit(begin, name) for name in names]
+                try:
+                    for task in tasks:
+                        task.result()
+                except BaseException:
+                    # The first error is the one to tell; what else is under way ends with it.
+                    self.session.cancel()
+                    raise
+            if whole:
+                for each in list(found.arriving.values()):
+                    each.complete(self._settings.parallel_downloads)
+                    each.close()
+                found.arriving.clear()
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    def _body(self, url: str, what: str) -> bytes:
+        try:
+            return self.session.body(url, tries=self._tries)[0]
+        except Refused as refusal:
+            raise refusal_error(refusal, what) from refusal
+
+
+class Repository:
+    """One commit of a repository of the hub: `names` are its files."""
+
+    def __init__(self, remote: Remote, name: str, snapshot: Snapshot, names: Sequence[str]) -> None:
+        self.title = name
+        self.names = names
+        self.snapshot = snapshot
+        self._remote = remote
+
+    def fetch(self, names: Sequence[str], *, whole: bool = False) -> Fetched:
+        """These files, in the hub's cache or on their way into it."""
+        found = self._remote.fetch(names, self._one, whole=whole)
+        try:
+            self.snapshot.remember()
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    def _one(self, name: str) -> Path | Arriving:
+        file = self.snapshot.file(name)
+        if file.exists():
+            return file
+        session = self._remote.session
+        url = f"{hub.endpoint()}/{self.title}/resolve/{self.snapshot.commit}/{quote(name)}"
+        try:
+            answer = session.head(url)
+        except Refused as refusal:
+            raise refusal_error(refusal, f"file {name} of {self.title}") from refusal
+        linked = answer.headers.get("X-Linked-Etag")
+        etag = (linked or answer.headers.get("ETag") or "").removeprefix("W/").strip('"')
+        size = answer.headers.get("X-Linked-Size") or ""
+        if not size and answer.status == 200:
+            size = answer.headers.get("Content-Length") or ""
+        if not etag or not size.isdigit():
+            raise _not_a_hub(f"file {name} of {self.title}")
+        place = self.snapshot.place(name, etag, session.check)
+        if place is None:
+            return file
+        own = strong_validator(answer) if answer.status == 200 and not linked else None
+        return Arriving(place, HttpFile(session, answer.url, int(size), own), int(size))
+
+
+class Website:
+    """Files behind addresses, each kept in the store under its content's validator."""
+
+    def __init__(self, remote: Remote, url: str, store: Store) -> None:
+        self.title = unquote(urlsplit(url).path).rpartition("/")[2] or str(urlsplit(url).hostname)
+        self._remote = remote
+        self._url = url
+        self._store = store
+
+    def fetch(self, names: Sequence[str], *, whole: bool = False) -> Fetched:
+        """The files of these names beside the address; "" is the address itself."""
+        return self._remote.fetch(names, self._one, whole=whole)
+
+    def _one(self, name: str) -> Path | Arriving:
+        url = urljoin(self._url, quote(name)) if name else self._url
+        session = self._remote.session
+        try:
+            size, answer = session.peek(url)
+        except Refused as refusal:
+            raise refusal_error(refusal, f"file {shown(url)}") from refusal
+        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        key = "url-" + sha256(f"{_unsigned(url)}\n{validator}\n{size}".encode()).hexdigest()[:40]
+        if validator is None:  # the same address may have other bytes each time
+            self._store.remove("models", key)
+            self._store.remove("partial", key)
+        named = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(url).path).rpartition("/")[2]) or "file"
+        place = in_store(
+            self._store,
+            key,
+            named.lstrip("."),
+            key,
+            {"source": shown(url), "kind": "address", "bytes": size},
+            session.check,
+        )
+        if isinstance(place, Path):
+            return place
+        same = answer.url == url
+        own = strong_validator(answer) if same else None
+        return Arriving(place, HttpFile(session, url, size, own), size)
+
+
+def _unsigned(url: str) -> str:
+    """An address without what changes with each signature."""
+    parts = urlsplit(url)
+    kept = [(key, value) for key, value in parse_qsl(parts.query) if not _SIGNATURE.fullmatch(key)]
+    return f"{shown(url)}?{urlencode(kept)}"
+
+
+def _json(body: bytes, what: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(body)
+        if isinstance(found, dict):
+            return found
+    raise _not_a_hub(what)
+
+
+def _not_a_hub(what: str) -> LoadError:
+    return CheckpointInvalid(
+        f"What the server says of the {what} cannot be understood.",
+        remedy="Check HF_ENDPOINT and the address.",
+    )
