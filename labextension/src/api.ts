@@ -54,7 +54,8 @@ export interface ICapability {
 export class Refusal extends Error {
   constructor(
     message: string,
-    readonly remedy: string
+    readonly remedy: string,
+    readonly status: number
   ) {
     super(`${message} ${remedy}`.trim());
   }
@@ -116,7 +117,8 @@ export class Api {
     }
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) {
-      throw new Refusal(answer.message ?? response.statusText, answer.remedy ?? '');
+      const { status, statusText } = response;
+      throw new Refusal(answer.message ?? statusText, answer.remedy ?? '', status);
     }
     return answer;
   }

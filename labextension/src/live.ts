@@ -39,8 +39,8 @@ export class Live implements IDisposable {
   snapshots: readonly ISnapshot[] | null = null;
   gpu: IGpu | null = null;
 
-  /** Why the server gives no answer, or ''. */
-  problem = '';
+  /** Why the server gave no answer when it was asked last. */
+  problem: Error | null = null;
 
   get changed(): ISignal<this, void> {
     return this._changed;
@@ -81,9 +81,9 @@ export class Live implements IDisposable {
   async look(): Promise<void> {
     try {
       await Promise.all([this.lookAtActivity(), this.lookAtSnapshots()]);
-      this.problem = '';
+      this.problem = null;
     } catch (error) {
-      this.problem = String(error instanceof Error ? error.message : error);
+      this.problem = error instanceof Error ? error : new Error(String(error));
       throw error; // the poll slows down
     } finally {
       this._changed.emit();

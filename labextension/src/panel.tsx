@@ -5,11 +5,23 @@ import * as React from 'react';
 
 import { Actions } from './actions';
 import { ActivitySection } from './activity';
+import { Refusal } from './api';
 import { GpuSection } from './gpu';
 import { boltIcon } from './icons';
 import { Live } from './live';
 import { Empty } from './parts';
 import { SnapshotsSection } from './snapshots';
+
+function Problem(props: { error: Error; trans: TranslationBundle }): JSX.Element {
+  const { error, trans } = props;
+  return error instanceof Refusal && error.status === 404 ? (
+    <Empty commands={['jupyter server extension enable zerostart_jupyter']}>
+      {trans.__('This server runs without the zerostart extension. In a terminal:')}
+    </Empty>
+  ) : (
+    <Empty>{trans.__('The server does not answer the panel: %1', error.message)}</Empty>
+  );
+}
 
 /** The sidebar: what runs, what the GPU holds, what one can go back to. */
 export class Panel extends ReactWidget {
@@ -45,13 +57,7 @@ export class Panel extends ReactWidget {
     const { running, ended } = live.operations;
     return (
       <>
-        {live.problem && (
-          <div role="alert">
-            <Empty>
-              {trans.__('The server does not answer the panel: %1', live.problem)}
-            </Empty>
-          </div>
-        )}
+        <div role="alert">{live.problem && <Problem error={live.problem} trans={trans} />}</div>
         <ActivitySection
           running={running}
           ended={ended}

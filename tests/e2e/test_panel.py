@@ -129,3 +129,25 @@ def test_accessible(lab: Jupyter, visit: Visit, theme: str) -> None:
         found = page.evaluate("axe.run('#zerostart-panel')")
     told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
     assert told == [], json.dumps(told, indent=1)
+
+
+def test_a_server_without_the_extension_is_explained(lab: Jupyter, visit: Visit) -> None:
+    page = visit()
+    page.route("**/zerostart/api/**", lambda route: route.fulfill(status=404, body="not here"))
+    page.evaluate("jupyterapp.commands.execute('zerostart:refresh').catch(() => undefined)")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "jupyter server extension enable zerostart_jupyter"
+    )
+    page.unroute("**/zerostart/api/**")
+    page.evaluate("jupyterapp.commands.execute('zerostart:refresh')")
+    expect(page.get_by_role("alert")).to_have_text("")
+
+
+def test_doctor_says_what_works_here(visit: Visit, keep: Keep) -> None:
+    page = visit()
+    page.evaluate("void jupyterapp.commands.execute('zerostart:doctor')")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("python")
+    keep(page, "doctor")
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)

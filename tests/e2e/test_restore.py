@@ -11,6 +11,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Visit
 from tests.e2e.notebook import Notebook, number, output, write
 from tests.servers.jupyter import Jupyter
+from zerostart_jupyter.core.events import Hub, operation
+from zerostart_jupyter.core.status import StatusFile
 
 pytestmark = pytest.mark.criu
 Keep = Callable[[Page, str], Path]
@@ -73,6 +75,19 @@ def test_a_restarted_kernel_gets_its_state_back(page: Page, keep: Keep) -> None:
     assert number(after) == number(saved) + 1
     keep(page, "restored")
     assert number(notebook.run("answer += 1")) == number(saved) + 2
+
+
+def test_a_restore_by_keyboard(page: Page) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    notebook.run("answer = 0")
+    page.get_by_role("button", name="Restore ready here").focus()
+    page.keyboard.press("Enter")
+    agree = page.get_by_role("dialog").get_by_role("button", name="Restore")
+    expect(agree).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Restored ready in")).to_be_visible()
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
 
 
 def test_a_cell_restores_and_is_answered(page: Page) -> None:
@@ -174,6 +189,24 @@ def test_numbers_move_while_the_kernel_is_busy(page: Page, keep: Keep) -> None:
     keep(page, "busy-kernel")
     page.get_by_role("button", name="Cancel: Loading weights").click()
     expect(page.get_by_role("region", name="Activity")).to_contain_text("Cancelled after")
+
+
+def test_numbers_move_while_the_kernel_holds_the_gil(page: Page, lab: Jupyter, keep: Keep) -> None:
+    """What works for a kernel from outside of it, as the dumper does, is shown all the time."""
+    notebook = Notebook(page)
+    notebook.run("%load_ext zerostart")
+    notebook.begin("import ctypes; ctypes.PyDLL(None).sleep(3600)")  # PyDLL keeps the GIL
+    with lab.client() as http:
+        [kernel] = [each["id"] for each in http.get("api/kernels").json()]
+    hub = Hub(interval=0.01)
+    status = StatusFile(lab.status / f"kernel-{kernel}", "dumper", {}, hub)
+    bar = page.get_by_role("progressbar", name="Saving snapshot frozen")
+    with operation("snapshot", "frozen", unit="steps", hub=hub) as work:
+        for step in range(1, 6):
+            work.update("", step, 6)
+            expect(bar).to_have_attribute("value", str(step))
+    expect(page.get_by_role("region", name="Activity")).to_contain_text("Saved snapshot frozen")
+    status.close()
 
 
 def test_the_state_of_now_can_be_kept_first(page: Page) -> None:
