@@ -13,7 +13,7 @@ from zerostart_jupyter.core.settings import MIB, Settings
 from zerostart_jupyter.load import tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, open_checkpoint, unreadable
 from zerostart_jupyter.load.plan import Plan
-from zerostart_jupyter.load.readers import select
+from zerostart_jupyter.load.readers import decide, select
 from zerostart_jupyter.load.reading import Reading
 from zerostart_jupyter.load.weights import Weights
 from zerostart_jupyter.load.words import first_line
@@ -68,16 +68,17 @@ def begin(
     """What `load` returns, of a checkpoint that is open; it is closed when it has been read."""
     with contextlib.ExitStack() as undo:
         undo.enter_context(checkpoint)
-        chosen = select.choose(reader, device)
         for entry in checkpoint.entries.values():
             tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
         settings = settings or Settings.read()
+        decision = decide.decide(reader, device, checkpoint.shards, settings)
         # Over a network, connections are what makes it fast, and blocks what is asked for at once.
         remote = any(shard.arriving for shard in checkpoint.shards)
-        local = BACKGROUND_BLOCK if background else select.BLOCKS[chosen]
+        local = BACKGROUND_BLOCK if background else select.BLOCKS[decision.way]
         reading = Reading(
             checkpoint,
-            reader=chosen,
+            reader=decision.way,
+            about=decision.statistics(),
             device=device,
             dtype=dtype,
             block=settings.chunk_bytes if remote else local,
@@ -98,7 +99,7 @@ def read_one(checkpoint: Checkpoint, entry: Entry) -> torch.Tensor:
     shard = checkpoint.shards[entry.shard]
     if entry.nbytes == 0:
         return tensors.empty(entry, shard, "cpu")
-    name = select.choose("auto", "cpu")
+    name = decide.unmeasured([shard])
     block = select.BLOCKS[name]
     reader = select.make(name, checkpoint.shards, device="cpu", block=block, stages=1)
     try:

@@ -17,7 +17,7 @@ from zerostart_jupyter.load import tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, unreadable
 from zerostart_jupyter.load.plan import Block, Plan
 from zerostart_jupyter.load.readers import select
-from zerostart_jupyter.load.readers.contract import Reader
+from zerostart_jupyter.load.readers.contract import Reader, Statistics
 from zerostart_jupyter.load.weights import Weights
 from zerostart_jupyter.load.words import first_line
 
@@ -37,8 +37,10 @@ class Reading:
         block: int,
         threads: int,
         hub: Hub | None,
+        about: Statistics | None = None,
     ) -> None:
         self._checkpoint = checkpoint
+        self._about = about or {}
         self._device = device
         self._dtype = dtype
         self._hub = hub
@@ -118,7 +120,7 @@ class Reading:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        self.weights.statistics = self._reader.statistics()
+        self.weights.statistics = {**self._about, **self._reader.statistics()}
         self._reader.close()
         self._checkpoint.close()
         _RUNNING.discard(self)

@@ -1,6 +1,7 @@
 """Which reader for which device, and how it is put together.
 
-`auto` takes mmap for the CPU, cufile for a GPU where it works, and direct otherwise.
+Without a look at the files, `auto` is mmap for the CPU, cufile for a GPU where it works, and
+direct otherwise; `decide` looks at them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from zerostart_jupyter.load.tensors import allocate
 NAMES = ("auto", "mmap", "direct", "cufile")
 
 # Bytes read at once. A populate overlaps best in small parts; a device asks for larger ones.
-BLOCKS = {"mmap": 4 << 20, "direct": 8 << 20, "cufile": 8 << 20}
+BLOCKS = {"mmap": 4 << 20, "direct": 8 << 20, "buffered": 8 << 20, "cufile": 8 << 20}
 
 
 def choose(name: str, device: str) -> str:
@@ -47,7 +48,7 @@ def choose(name: str, device: str) -> str:
 def make(name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int) -> Reader:
     """A reader of this name whose storages lie on `device` (mmap's on the CPU).
 
-    Where files are still on their way, it fetches them first.
+    `buffered` is direct without O_DIRECT. Files that are still on their way are fetched first.
     """
     local = _local(name, shards, device=device, block=block, stages=stages)
     if any(shard.arriving for shard in shards):
@@ -77,4 +78,6 @@ def _local(name: str, shards: Sequence[Shard], *, device: str, block: int, stage
 
     if name == "cufile":
         return CuFileReader(shards, stage=stage, stages=stages, allocate=memory, on_device=on_gpu)
-    return DirectReader(shards, stage=stage, stages=stages, allocate=memory)
+    return DirectReader(
+        shards, stage=stage, stages=stages, allocate=memory, o_direct=name == "direct"
+    )
