@@ -29,7 +29,8 @@ from zerostart_jupyter.install.activation import landed
 from zerostart_jupyter.install.imports import ImportNames
 
 POLL = 0.05  # seconds between two looks at a marker that another process will make
-_LONG = 3600.0
+# A signal that arrives just before a lock blocks is noticed when the wait ends: so it ends soon.
+NOTICE = 0.25  # seconds
 
 
 class Pending:
@@ -145,7 +146,7 @@ class Pending:
                         return
                     if self._error is not None:
                         raise _fresh(self._error)
-                    self._changed.wait(POLL if self._forked or self._watched else _LONG)
+                    self._changed.wait(POLL if self._forked or self._watched else NOTICE)
 
     def _look(self) -> None:
         for name in list(self.missing):

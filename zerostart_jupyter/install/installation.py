@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from zerostart_jupyter.core.events import Hub, Operation, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease, Store
 from zerostart_jupyter.install import activation, answers, live
-from zerostart_jupyter.install.gate import gate
+from zerostart_jupyter.install.gate import NOTICE, gate
 from zerostart_jupyter.install.indexes import Indexes, read_indexes
 from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.requirements import Request, gather
@@ -61,7 +62,10 @@ class Installation:
 
         An interrupt ends the waiting and not the install.
         """
-        if not self._done.wait(timeout):
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._done.wait(min(NOTICE, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() < deadline:
+                continue
             raise TimeoutError(f"{self.title} is not installed after {timeout} s.")
         if self._error is not None:
             raise self._error
