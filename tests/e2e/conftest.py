@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # while it runs, no other test can run an event loop
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium, without a window."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
@@ -67,7 +67,7 @@ def settings(home: Path, plugin: str, **values: object) -> None:
     path.write_text(json.dumps(values))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
     """A JupyterLab with the panel as it was built from this checkout."""
     assert (BUILT / "package.json").exists(), "the panel is not built: run `make setup`"

@@ -51,7 +51,12 @@ def restore(page: Page, name: str) -> None:
     """Click Restore, and agree."""
     page.get_by_role("button", name=f"Restore {name} here").click()
     page.get_by_role("dialog").get_by_role("button", name="Restore").click()
-    expect(page.get_by_text(f"Restored {name} in")).to_be_visible()
+    expect(told(page, f"Restored {name} in")).to_be_visible()
+
+
+def told(page: Page, text: str) -> Locator:
+    """What JupyterLab's notification says."""
+    return page.locator(".jp-toast-message").filter(has_text=text)
 
 
 def test_a_restarted_kernel_gets_its_state_back(page: Page, keep: Keep) -> None:
@@ -86,7 +91,7 @@ def test_a_restore_by_keyboard(page: Page) -> None:
     agree = page.get_by_role("dialog").get_by_role("button", name="Restore")
     expect(agree).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Restored ready in")).to_be_visible()
+    expect(told(page, "Restored ready in")).to_be_visible()
     expect(output(notebook.run("print(answer)"))).to_have_text("42")
 
 
@@ -217,10 +222,10 @@ def test_the_state_of_now_can_be_kept_first(page: Page) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Save the present state as a snapshot first").check()
     dialog.get_by_role("button", name="Restore").click()
-    expect(page.get_by_text("Restored ready in")).to_be_visible()
+    expect(told(page, "Restored ready in")).to_be_visible()
     expect(output(notebook.run("print(answer)"))).to_have_text("42")
     kept = page.get_by_role("button", name="Restore before-ready-")
     kept.click()
     page.get_by_role("dialog").get_by_role("button", name="Restore").click()
-    expect(page.get_by_text("Restored before-ready-")).to_be_visible()
+    expect(told(page, "Restored before-ready-")).to_be_visible()
     expect(output(notebook.run("print(answer)"))).to_have_text("newer")

@@ -27,6 +27,24 @@ API = "zerostart/api"
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
+BASE = "/hub/user/ada/"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A server below a base URL, as JupyterHub starts them."""
+    home = tmp_path_factory.mktemp("server")
+    with serve(home, options=[f"--ServerApp.base_url={BASE}"]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def http(server: Jupyter) -> Iterator[httpx.Client]:
+    """A client of that server, with its token."""
+    with server.client() as client:
+        yield client
+
+
 def calls() -> list[tuple[str, str]]:
     """(method, path) of everything the description promises, with harmless parameters."""
     given = {"{kernel}": "no-kernel", "{operation}": "none-0", "{name}": "no-snapshot"}
