@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from zerostart_jupyter.core.errors import ZerostartError as ZerostartError
     from zerostart_jupyter.doctor import doctor as doctor
     from zerostart_jupyter.install import install as install
+    from zerostart_jupyter.load import ModelCache as ModelCache
     from zerostart_jupyter.load import accelerate as accelerate
     from zerostart_jupyter.load import decelerate as decelerate
     from zerostart_jupyter.load import load as load
@@ -31,6 +32,7 @@ _HOMES = {
     "install": "zerostart_jupyter.install",
     "load": "zerostart_jupyter.load",
     "load_into": "zerostart_jupyter.load",
+    "ModelCache": "zerostart_jupyter.load",
     "accelerate": "zerostart_jupyter.load",
     "decelerate": "zerostart_jupyter.load",
     "snapshot": "zerostart_jupyter.snapshot",

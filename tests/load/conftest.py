@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.load.faults.build import Faulty, compiled
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -15,3 +17,15 @@ def disk_path() -> Iterator[Path]:
     (ROOT / ".work").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / ".work") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library between a process and its C library, which makes files fail."""
+    return compiled(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def faulty(shim: Path, disk_path: Path) -> Faulty:
+    """Runs scripts behind the shim; their cache lies on the disk."""
+    return Faulty(shim, disk_path / "cache")

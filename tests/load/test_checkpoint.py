@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.load.files import describe, descriptors, every_dtype, file_bytes, save_sharded
 from zerostart_jupyter.core.errors import (
@@ -14,7 +15,34 @@ from zerostart_jupyter.core.errors import (
     CheckpointNotFound,
     LoadError,
 )
+from zerostart_jupyter.load import header
 from zerostart_jupyter.load.checkpoint import open_checkpoint, unreadable
+
+
+def test_a_header_is_planned_once_for_a_file_that_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    real = header.parse
+
+    def parse(text: bytes, data: int) -> header.Header:
+        parsed.append(data)
+        return real(text, data)
+
+    monkeypatch.setattr(header, "parse", parse)
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    for _ in range(2):
+        open_checkpoint(path).close()
+    assert len(parsed) == 2, "it may still be written to within a tick of its clock"
+    os.utime(path, ns=(1, 1))
+    for _ in range(2):
+        with open_checkpoint(path) as opened:
+            assert list(opened.entries) == ["a"]
+    assert len(parsed) == 3
+    save_file({"b": torch.ones(2)}, path)
+    with open_checkpoint(path) as opened:
+        assert list(opened.entries) == ["b"]
 
 
 def test_entries_are_in_file_order_with_offsets_of_the_file(tmp_path: Path) -> None:

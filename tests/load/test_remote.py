@@ -525,6 +525,9 @@ class TestFaults:
         with partial.open("r+b") as file:
             file.seek(MIB)
             file.write(bytes(4096))
+        (journal,) = hf_cache(tmp_path).glob("models--org--tiny/blobs/*.journal")
+        first, rest = journal.read_text().split("\n", 1)
+        journal.write_text(f"{first.rpartition(' ')[0]} another-start\n{rest}")
         with pytest.raises(CheckpointInvalid, match=r"resumed and is not what the server has"):
             load("org/tiny", device="cpu")
         check(load("org/tiny", device="cpu"), tensors)

@@ -10,7 +10,7 @@ from zerostart_jupyter.core import wording
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 
-HELP = "list or prune the cache of wheels and environments, or say where it is"
+HELP = "list or prune the cache of wheels, environments and models, or say where it is"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,19 +34,27 @@ def run(args: argparse.Namespace) -> int:
         output.emit(args, {"cache": str(settings.cache)}, str(settings.cache))
         return 0
     from zerostart_jupyter.install import inventory
+    from zerostart_jupyter.load.cache import ModelCache
 
     store = Store(settings.cache)
+    models = ModelCache(settings=settings)
     if args.action == "prune":
+        gone = models.prune(days=args.days)
         removed, freed = inventory.prune(store, days=args.days)
+        removed, freed = removed + len(gone), freed + sum(each.bytes for each in gone)
         body = {"removed": removed, "bytes": freed}
         output.emit(args, body, f"Removed {removed} entries, {wording.size(freed)}.")
         return 0
-    items = inventory.inventory(store)
+    items = [each.as_json() for each in inventory.inventory(store)]
+    items += [
+        {**each.as_json(), "kind": "model", "name": each.source} for each in models.list_entries()
+    ]
     lines = [
-        f"{each.kind:<12} {wording.size(each.bytes):>10}  {_ago(each.used):>8}  {each.name}"
+        f"{each['kind']:<12} {wording.size(each['bytes']):>10}  {_ago(each['used']):>8}  "
+        f"{each['name']}"
         for each in items
     ]
-    output.emit(args, [each.as_json() for each in items], "\n".join(lines) or "The cache is empty.")
+    output.emit(args, items, "\n".join(lines) or "The cache is empty.")
     return 0
 
 

@@ -29,6 +29,10 @@ def _positive(text: str) -> int:
     return number
 
 
+def _natural(text: str) -> int:
+    return 0 if int(text) == 0 else _positive(text)
+
+
 def _flag(text: str) -> bool:
     lowered = text.strip().lower()
     if lowered in ("", "0", "false", "no", "off"):
@@ -43,6 +47,10 @@ def _number(text: str) -> float:
     if not 0 < number < math.inf:
         raise ValueError("must be above 0 and finite")
     return number
+
+
+def _amount(text: str) -> float:
+    return 0.0 if float(text) == 0 else _number(text)
 
 
 def _path(text: str) -> Path:
@@ -77,7 +85,7 @@ class Settings:
     )
     parallel_downloads: int = _setting(
         "ZS_PARALLEL_DOWNLOADS",
-        "Connections open at once during an install.",
+        "Connections open at once during an install, or while weights are fetched.",
         _positive,
         lambda: 16,
     )
@@ -116,6 +124,12 @@ class Settings:
         lambda: max(4, min(_cores(), 16)),
         shown="cores, 4 to 16",
     )
+    model_cache_gb: float = _setting(
+        "ZS_MODEL_CACHE_GB",
+        "GiB of models kept: copies from network file systems, downloads, conversions; 0 for none.",
+        _amount,
+        lambda: 200.0,
+    )
     criu: str = _setting(
         "ZS_CRIU",
         "The criu program to use instead of the one that would be found.",
@@ -124,6 +138,24 @@ class Settings:
     )
     criu_timeout: float = _setting(
         "ZS_CRIU_TIMEOUT", "Seconds after which a CRIU run is killed.", _number, lambda: 120.0
+    )
+    map_mb: int = _setting(
+        "ZS_MAP_MB",
+        "Arrays of a kernel from this size on, in MiB, lie in files that restores map; 0: none.",
+        _natural,
+        lambda: 4,
+    )
+    undo_points: int = _setting(
+        "ZS_UNDO_POINTS",
+        "Cells that can be undone while undo points are kept.",
+        _positive,
+        lambda: 10,
+    )
+    undo_mb: int = _setting(
+        "ZS_UNDO_MB",
+        "Memory that undo points may hold beside the kernel's own, in MiB.",
+        _positive,
+        lambda: 4096,
     )
     no_system_cuda: bool = _setting(
         "ZS_NO_SYSTEM_CUDA",

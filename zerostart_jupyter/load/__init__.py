@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zerostart_jupyter.load.acceleration import accelerate, decelerate
     from zerostart_jupyter.load.availability import capabilities
+    from zerostart_jupyter.load.cache import ModelCache
     from zerostart_jupyter.load.loader import load
     from zerostart_jupyter.load.modules import load_into
     from zerostart_jupyter.load.weights import Weights
 
-__all__ = ["Weights", "accelerate", "capabilities", "decelerate", "load", "load_into"]
+__all__ = ["ModelCache", "Weights", "accelerate", "capabilities", "decelerate", "load", "load_into"]
 
 _HOMES = {
+    "ModelCache": "cache",
     "Weights": "weights",
     "load": "loader",
     "load_into": "modules",

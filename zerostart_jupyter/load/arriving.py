@@ -9,11 +9,12 @@ its bytes are: what is read from it early can be referred to like any other file
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -25,7 +26,7 @@ from zerostart_jupyter.core.references import FileIdentity
 from zerostart_jupyter.load.intervals import Interval, Intervals
 
 PIECE = 8 << 20  # bytes that one thread fetches at once to complete a file
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}$")
 
 Write = Callable[[int, memoryview], None]
 
@@ -53,7 +54,8 @@ class Origin(Protocol):
 class Place:
     """Where a file grows and where it then is; `publish` moves it, `release` gives locks back.
 
-    `etag` names the content; where it is a sha256, a file that was resumed is checked against it.
+    `etag` names the content; where it is a sha256, a file that outlived the machine's last start is
+    checked against it, and else it is begun anew.
     """
 
     partial: Path
@@ -117,7 +119,7 @@ class Arriving:
             except BaseException:
                 self.stop()
                 raise
-        if self._resumed:
+        if self._doubtful:
             self._check_digest()
         with self._writing():
             os.utime(self.descriptor, ns=(self.identity.mtime, self.identity.mtime))
@@ -148,15 +150,21 @@ class Arriving:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self.descriptor = os.open(place.partial, flags, 0o666)  # as the umask has it
         self._journal = os.open(place.journal, flags | os.O_APPEND, 0o666)
-        found = _read(self._journal, place.etag, size)
-        if found is None or os.fstat(self.descriptor).st_size != size:
-            found = []
+        known = _read(self._journal)
+        about = f"{place.etag} {size}"
+        # What was noted before the machine stopped may never have reached the disk.
+        self._doubtful = bool(known[1:]) and not known[0].endswith(_boot())
+        usable = known[:1] == [f"{about} {_boot()}"] or (
+            self._doubtful and known[0].startswith(f"{about} ") and bool(_SHA256.match(place.etag))
+        )
+        if not usable or os.fstat(self.descriptor).st_size != size:
+            self._doubtful = False
+            known = []
             os.ftruncate(self._journal, 0)
             os.ftruncate(self.descriptor, 0)
             os.ftruncate(self.descriptor, size)
-            os.write(self._journal, f"{place.etag} {size}\n".encode())
-        self._have = Intervals(found)
-        self._resumed = bool(found)
+            os.write(self._journal, f"{about} {_boot()}\n".encode())
+        self._have = Intervals(_intervals(known[1:], size))
         free = os.fstatvfs(self.descriptor)
         needed = size - self._have.total
         if free.f_bavail * free.f_frsize < needed:
@@ -183,9 +191,6 @@ class Arriving:
             self.downloaded += len(block)
 
     def _check_digest(self) -> None:
-        """What came before a power cut may have been noted and yet be lost."""
-        if not _SHA256.fullmatch(self._place.etag):
-            return
         with open(self.descriptor, "rb", closefd=False) as file:
             file.seek(0)
             found = file_digest(file, "sha256").hexdigest()
@@ -211,15 +216,23 @@ class Arriving:
             ) from error
 
 
-def _read(descriptor: int, etag: str, size: int) -> list[Interval] | None:
-    """The noted intervals without a last line cut short; None if they are another content's."""
+def _read(descriptor: int) -> list[str]:
+    """The journal's lines, without a last one that was cut short."""
     text = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("ascii", "replace")
-    lines = text.split("\n")[:-1]
-    if not lines or lines[0] != f"{etag} {size}":
-        return None
-    found = []
-    for line in lines[1:]:
+    return text.split("\n")[:-1]
+
+
+def _intervals(lines: Iterable[str], size: int) -> Iterator[Interval]:
+    for line in lines:
         match = re.fullmatch(r"(\d{1,19}) (\d{1,19})", line)
         if match and int(match[1]) < int(match[2]) <= size:
-            found.append((int(match[1]), int(match[2])))
-    return found
+            yield int(match[1]), int(match[2])
+
+
+@functools.cache
+def _boot() -> str:
+    """Which start of the machine this is; "-" where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or "-"
+    except OSError:
+        return "-"

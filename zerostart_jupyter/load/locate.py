@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import CheckpointInvalid, CheckpointNotFound, LoadError
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import hub
+from zerostart_jupyter.core.store import Lease
+from zerostart_jupyter.load import filesystem, hub
 from zerostart_jupyter.load.arriving import Arriving
 
 if TYPE_CHECKING:
@@ -38,10 +39,17 @@ class Located:
     files: tuple[Path, ...]
     homes: Mapping[str, Path] | None = None
     arriving: Mapping[Path, Arriving] = field(default_factory=dict)
+    leases: Sequence[Lease] = ()
 
     def close(self) -> None:
         """Let go of what is still to come."""
         for each in self.arriving.values():
+            each.close()
+        self.opened()
+
+    def opened(self) -> None:
+        """The files are open: those of our cache may be evicted from now on."""
+        for each in self.leases:
             each.close()
 
 
@@ -60,13 +68,47 @@ def locate(source: str | Path, settings: Settings | None = None) -> Located:
         )
     path = Path(text).expanduser()
     if path.is_dir():
-        return _directory(path, _title(path))
+        return _nearer(_directory(path, _title(path)), settings)
     if path.exists():
-        return _file(path)
+        return _nearer(_file(path), settings)
     known = hub.parse(text) if isinstance(source, str) else None
     if known is not None and _named_like_a_model(text):
-        return _repository(*known, settings or Settings.read())
+        located = _repository(*known, settings or Settings.read())
+        return located if located.arriving else _nearer(located, settings)
     raise CheckpointNotFound(f"There is no checkpoint at {text}.", remedy="Check the path.")
+
+
+def _nearer(located: Located, settings: Settings | None) -> Located:
+    """The same files, but those on a network file system read through copies of ours."""
+    if not any(_far(path) for path in located.files):
+        return located
+    from zerostart_jupyter.load.cache import ModelCache
+
+    cache = ModelCache(settings=settings)
+    near: dict[Path, Path] = {}
+    arriving: dict[Path, Arriving] = {}
+    leases: list[Lease] = []
+    try:
+        # In one order in every process: two that copy the same files must not wait in a circle.
+        for path in sorted(located.files, key=lambda each: each.resolve()):
+            found = cache.nearer(path)
+            near[path] = path if found is None else found.path
+            if isinstance(found, Arriving):
+                arriving[found.path] = found
+            elif found is not None:
+                leases.append(found.lease)
+    except BaseException:
+        Located(located.title, (), None, arriving, leases).close()
+        raise
+    homes = located.homes and {name: near[path] for name, path in located.homes.items()}
+    files = tuple(near[path] for path in located.files)
+    return Located(located.title, files, homes, arriving, leases)
+
+
+def _far(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # whoever opens it will say what is wrong
+        return filesystem.of_path(path).network
+    return False
 
 
 def _named_like_a_model(text: str) -> bool:
@@ -126,15 +168,15 @@ def _remote(
     if not index:
         got = source.fetch(chosen)
         files = tuple(got.files[name] for name in chosen)
-        return Located(source.title, files, arriving=got.arriving)
-    promised = _promised(source.fetch(chosen, whole=True).files[chosen[0]])
+        return Located(source.title, files, arriving=got.arriving, leases=got.leases)
+    with contextlib.closing(source.fetch(chosen, whole=True)) as listed:
+        promised = _promised(listed.files[chosen[0]])
     folder = chosen[0].rpartition("/")[0]
     paths = {shard: f"{folder}/{shard}".lstrip("/") for shard in sorted(set(promised.values()))}
     got = source.fetch(list(paths.values()))
     homes = {name: got.files[paths[shard]] for name, shard in promised.items()}
-    return Located(
-        source.title, tuple(got.files[path] for path in paths.values()), homes, got.arriving
-    )
+    files = tuple(got.files[path] for path in paths.values())
+    return Located(source.title, files, homes, got.arriving, got.leases)
 
 
 def _title(path: Path) -> str:

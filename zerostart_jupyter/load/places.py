@@ -11,12 +11,13 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
 from zerostart_jupyter.core.flocks import Flock
-from zerostart_jupyter.core.store import POLL, Store
+from zerostart_jupyter.core.store import POLL, Lease, Store
 from zerostart_jupyter.load import hub
 from zerostart_jupyter.load.arriving import Place
 
@@ -28,6 +29,14 @@ _TAG = (
     "# For information about cache directory tags, see:\n"
     "#\thttps://bford.info/cachedir/\n"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file that is an entry of the store; it cannot be removed while the lease is held."""
+
+    path: Path
+    lease: Lease
 
 
 class Snapshot:
@@ -113,17 +122,18 @@ def in_store(
     key: str,
     name: str,
     etag: str,
-    about: dict[str, object],
+    about: Mapping[str, object],
     check: Callable[[], None],
-) -> Place | Path:
-    """Where to put a file that is an entry of its own, or where it is by now."""
+) -> Place | Kept:
+    """Where to put a file that is an entry of its own, or the file, if it is here by now."""
     final = store.path(ROOM, key) / name
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock(f"{ROOM}-{key}", check=check))
-        held.callback(store.lease(ROOM, key).close)
+        lease = store.lease(ROOM, key)
         if store.get(ROOM, key) is not None and final.exists():
             touch(final)
-            return final
+            return Kept(final, lease)
+        held.callback(lease.close)
         held.callback(store.lease("partial", key).close)
         partial = store.path("partial", key) / "bytes"
 

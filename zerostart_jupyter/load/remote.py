@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 
 from zerostart_jupyter.core.connections import Connections, basic, origin, shown
 from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.core.store import Lease, Store
 from zerostart_jupyter.load import hub
 from zerostart_jupyter.load.arriving import Arriving
+from zerostart_jupyter.load.cache import ModelCache
 from zerostart_jupyter.load.http import (
     TRIES,
     HttpFile,
@@ -31,7 +32,7 @@ from zerostart_jupyter.load.http import (
     refusal_error,
     strong_validator,
 )
-from zerostart_jupyter.load.places import Snapshot, in_store
+from zerostart_jupyter.load.places import Kept, Snapshot, in_store
 
 HEAD = 256 << 10  # bytes of each file that are fetched before anything is planned: its header
 HURRY = 10.0  # seconds, as huggingface_hub waits before it falls back
@@ -41,6 +42,15 @@ _SIGNATURE = re.compile(
     r"X-(Amz|Goog)-.*|Expires|Signature|Key-Pair-Id|Policy|s[a-z]|se|sig|token", re.IGNORECASE
 )
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Here(NamedTuple):
+    """A file that somebody else has brought meanwhile."""
+
+    path: Path
+
 
 @dataclass
 class Fetched:
@@ -48,11 +58,22 @@ class Fetched:
 
     files: dict[str, Path] = field(default_factory=dict)
     arriving: dict[Path, Arriving] = field(default_factory=dict)
+    leases: list[Lease] = field(default_factory=list)
 
     def close(self) -> None:
-        """Let go of what is still to come."""
-        for each in self.arriving.values():
-            each.close()
+        """Let go of what is still to come, and of what is kept."""
+        for arriving in self.arriving.values():
+            arriving.close()
+        for lease in self.leases:
+            lease.close()
+
+
+@dataclass(frozen=True)
+class Coming:
+    """A file that is not here: `begin` takes the lock that `key` names, and may have to wait."""
+
+    key: str
+    begin: Callable[[], Kept | Here | Arriving]
 
 
 class Remote:
@@ -96,42 +117,49 @@ class Remote:
 
     def address(self, url: str) -> Website:
         """The files beside an address."""
-        return Website(self, url, Store(self._settings.cache))
+        return Website(self, url, self._settings)
 
     def fetch(
-        self, names: Sequence[str], one: Callable[[str], Path | Arriving], *, whole: bool
+        self, names: Sequence[str], ask: Callable[[str], Path | Coming], *, whole: bool
     ) -> Fetched:
-        """Files that are here or begun, their headers' bytes fetched; all bytes with `whole`."""
+        """Files that are here or begun, their headers' bytes fetched; all bytes with `whole`.
+
+        Each is asked about at the same time as others. Their locks are taken in one order, the
+        same in every process: two that want the same files must not wait for each other.
+        """
         found = Fetched()
-
-        def begin(name: str) -> None:
-            got = one(name)
-            if isinstance(got, Path):
-                found.files[name] = got
-                return
-            found.files[name] = got.path
-            found.arriving[got.path] = got
-            got.fetch(0, min(HEAD, got.identity.size))
-
         try:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                tasks = [pool.submit(begin, name) for name in names]
-                try:
-                    for task in tasks:
-                        task.result()
-                except BaseException:
-                    # The first error is the one to tell; what else is under way ends with it.
-                    self.session.cancel()
-                    raise
+            answers = dict(zip(names, self._all(ask, names), strict=True))
+            begun: dict[str, Arriving] = {}
+            coming = [(name, each) for name, each in answers.items() if isinstance(each, Coming)]
+            for name, each in sorted(coming, key=lambda item: item[1].key):
+                got = begun.get(each.key) or each.begin()
+                found.files[name] = got.path
+                if isinstance(got, Kept):
+                    found.leases.append(got.lease)
+                elif isinstance(got, Arriving):
+                    begun[each.key] = found.arriving[got.path] = got
+            found.files |= {name: each for name, each in answers.items() if isinstance(each, Path)}
+            self._all(lambda each: each.fetch(0, min(HEAD, each.identity.size)), begun.values())
             if whole:
-                for each in list(found.arriving.values()):
-                    each.complete(self._settings.parallel_downloads)
-                    each.close()
+                for arriving in list(found.arriving.values()):
+                    with contextlib.closing(arriving):
+                        arriving.complete(self._settings.parallel_downloads)
                 found.arriving.clear()
         except BaseException:
             found.close()
             raise
         return found
+
+    def _all(self, do: Callable[[A], B], items: Iterable[A]) -> list[B]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            tasks = [pool.submit(do, item) for item in items]
+            try:
+                return [task.result() for task in tasks]
+            except BaseException:
+                # The first error is the one to tell; what else is under way ends with it.
+                self.session.cancel()
+                raise
 
     def _body(self, url: str, what: str) -> bytes:
         try:
@@ -151,7 +179,7 @@ class Repository:
 
     def fetch(self, names: Sequence[str], *, whole: bool = False) -> Fetched:
         """These files, in the hub's cache or on their way into it."""
-        found = self._remote.fetch(names, self._one, whole=whole)
+        found = self._remote.fetch(names, self._ask, whole=whole)
         try:
             self.snapshot.remember()
         except BaseException:
@@ -159,7 +187,7 @@ class Repository:
             raise
         return found
 
-    def _one(self, name: str) -> Path | Arriving:
+    def _ask(self, name: str) -> Path | Coming:
         file = self.snapshot.file(name)
         if file.exists():
             return file
@@ -176,27 +204,32 @@ class Repository:
             size = answer.headers.get("Content-Length") or ""
         if not etag or not size.isdigit():
             raise _not_a_hub(f"file {name} of {self.title}")
-        place = self.snapshot.place(name, etag, session.check)
-        if place is None:
-            return file
         own = strong_validator(answer) if answer.status == 200 and not linked else None
-        return Arriving(place, HttpFile(session, answer.url, int(size), own), int(size))
+
+        def begin() -> Here | Arriving:
+            place = self.snapshot.place(name, etag, session.check)
+            if place is None:
+                return Here(file)
+            return Arriving(place, HttpFile(session, answer.url, int(size), own), int(size))
+
+        return Coming(etag, begin)
 
 
 class Website:
     """Files behind addresses, each kept in the store under its content's validator."""
 
-    def __init__(self, remote: Remote, url: str, store: Store) -> None:
+    def __init__(self, remote: Remote, url: str, settings: Settings) -> None:
         self.title = unquote(urlsplit(url).path).rpartition("/")[2] or str(urlsplit(url).hostname)
         self._remote = remote
         self._url = url
-        self._store = store
+        self._settings = settings
+        self._store = Store(settings.cache)
 
     def fetch(self, names: Sequence[str], *, whole: bool = False) -> Fetched:
         """The files of these names beside the address; "" is the address itself."""
-        return self._remote.fetch(names, self._one, whole=whole)
+        return self._remote.fetch(names, self._ask, whole=whole)
 
-    def _one(self, name: str) -> Path | Arriving:
+    def _ask(self, name: str) -> Coming:
         url = urljoin(self._url, quote(name)) if name else self._url
         session = self._remote.session
         try:
@@ -208,20 +241,27 @@ class Website:
         if validator is None:  # the same address may have other bytes each time
             self._store.remove("models", key)
             self._store.remove("partial", key)
-        named = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(url).path).rpartition("/")[2]) or "file"
-        place = in_store(
-            self._store,
-            key,
-            named.lstrip("."),
-            key,
-            {"source": shown(url), "kind": "address", "bytes": size},
-            session.check,
-        )
-        if isinstance(place, Path):
-            return place
-        same = answer.url == url
-        own = strong_validator(answer) if same else None
-        return Arriving(place, HttpFile(session, url, size, own), size)
+        named = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(url).path).rpartition("/")[2])
+        about = {"source": shown(url), "kind": "address", "bytes": size}
+        own = strong_validator(answer) if answer.url == url else None
+
+        def begin() -> Kept | Arriving:
+            room = ModelCache(settings=self._settings).make_room(size)
+            place = in_store(
+                self._store, key, named.lstrip(".") or "file", key, about, session.check
+            )
+            if isinstance(place, Kept):
+                return place
+            if not room:
+                place.release()
+                raise LoadError(
+                    f"There is no room to keep {shown(url)}, {size / (1 << 30):.2f} GiB.",
+                    remedy="Make room, raise ZS_MODEL_CACHE_GB, or move the cache with "
+                    "ZEROSTART_CACHE.",
+                )
+            return Arriving(place, HttpFile(session, url, size, own), size)
+
+        return Coming(key, begin)
 
 
 def _unsigned(url: str) -> str:
