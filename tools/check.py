@@ -83,7 +83,7 @@ def missing() -> dict[str, str]:
 _CRIU = """
 from zerostart_jupyter.doctor import doctor
 for each in doctor():
-    if each.name == "process" and not each.ok:
+    if each.name == "snapshot: process" and not each.ok:
         print(each.reason, each.remedy)
 """
 
