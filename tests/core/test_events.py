@@ -466,3 +466,17 @@ class HubMachine(RuleBasedStateMachine):
 
 TestHubMachine = HubMachine.TestCase
 TestHubMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_what_is_forgotten_never_ended() -> None:
+    hub, heard = Hub(), list[Event]()
+    hub.subscribe(heard.extend)
+    with operation("snapshot", "one", hub=hub) as other, operation("load", "two", hub=hub) as work:
+        work.update("a shard", 1, 2)
+        other.update("a step", 1, 2)
+        work.forget()
+        heard.clear()
+        work.update("a shard", 2, 2)
+    hub.flush()
+    assert {event.operation for event in (*heard, *hub.known())} == {other.id}
+    assert not hub.cancel(work.id)

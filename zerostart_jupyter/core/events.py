@@ -185,6 +185,14 @@ class Hub:
         with self._lock:
             self._operations[operation.id] = operation
 
+    def _forget(self, operation: str) -> None:
+        with self._lock:
+            self._operations.pop(operation, None)
+            self._first.pop(operation, None)
+            self._last.pop(operation, None)
+            for key in [key for key in self._pending if key[0] == operation]:
+                del self._pending[key]
+
     def _leave(self, operation: Operation, state: State, error: str | None) -> None:
         with self._lock:
             self._operations.pop(operation.id, None)
@@ -249,6 +257,11 @@ class Operation:
                 callback()
             except Exception:
                 log.exception("what %s does on cancel failed", self.id)
+
+    def forget(self) -> None:
+        """Say nothing more of it, not even its end: in a process that woke up as another one."""
+        self._ended = True
+        self._hub._forget(self.id)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call this once when the user cancels: wakes a wait, closes a connection."""
