@@ -44,7 +44,7 @@ def every_dtype() -> dict[str, torch.Tensor]:
     """A tensor of each type torch shares with the format, and of each odd shape."""
     generator = torch.Generator().manual_seed(1)
     tensors = {
-        f"type.{dtype}".replace("torch.", ""): torch.randint(
+        f"type_{dtype}".replace("torch.", ""): torch.randint(
             0, 2 if dtype is torch.bool else 120, (6, 7), generator=generator
         ).to(dtype)
         for dtype in (

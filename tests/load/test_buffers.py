@@ -8,7 +8,11 @@ from torch import nn
 
 from tests.load.test_modules import Model, Rotary
 from zerostart_jupyter.core.errors import WeightsMismatch
-from zerostart_jupyter.load.buffers import rebuild
+from zerostart_jupyter.load.buffers import fill, rebuilt
+
+
+def rebuild(module: nn.Module, device: str) -> None:
+    fill(module, rebuilt(module, device), device)
 
 
 class Positions(nn.Module):

@@ -147,3 +147,19 @@ def test_a_block_beyond_the_budget_is_still_read_alone() -> None:
 def test_a_block_is_a_multiple_of_the_alignment(block: int) -> None:
     with pytest.raises(ValueError, match="multiple of 4096"):
         Plan([], block=block)
+
+
+def test_an_order_of_need_comes_before_the_files_and_demands_before_both() -> None:
+    spans = [(number * ALIGN, (number + 1) * ALIGN) for number in range(6)]
+    plan = Plan(entries(*spans), block=ALIGN, order=["0.5", "0.3", "unknown", "0.4"])
+    plan.lift(["0.2"])
+    assert [block.number for block in drain(plan)] == [2, 5, 3, 4, 0, 1]
+
+
+def test_what_is_kept_apart_shares_no_block() -> None:
+    spans = [(number * 100, (number + 1) * 100) for number in range(6)]
+    plan = Plan(entries(*spans), block=ALIGN, apart=lambda name: name > "0.2")
+    assert [[piece.entry.name for piece in block.pieces] for block in plan.blocks] == [
+        ["0.0", "0.1", "0.2"],
+        ["0.3", "0.4", "0.5"],
+    ]

@@ -42,12 +42,15 @@ def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], device: str) ->
         module.get_submodule(owner)._buffers[attribute] = tensor.to(place, old.dtype)
 
 
-def rebuild(module: nn.Module, device: str, *, held: Collection[str] = ()) -> None:
-    """Give every non-persistent meta buffer its values; raises WeightsMismatch for what cannot.
+def rebuilt(
+    module: nn.Module, device: str, *, held: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
+    """Every non-persistent meta buffer with its values; raises WeightsMismatch for what has none.
 
-    `held` are those that a checkpoint has after all.
+    `held` are those that a checkpoint has after all. The module is not changed.
     """
-    for path, owner in list(_lacking(module)):
+    found: dict[str, torch.Tensor] = {}
+    for path, owner in _lacking(module):
         names = [name for name in _unsaved(owner) if f"{path}.{name}".lstrip(".") not in held]
         made = _again(owner, device, _config_around(module, path)) if names else None
         for name in names:
@@ -60,7 +63,8 @@ def rebuild(module: nn.Module, device: str, *, held: Collection[str] = ()) -> No
                     "values are unknown, as the module was built on the meta device.",
                     remedy="Build that module on the CPU, or set the buffer before loading.",
                 )
-            owner._buffers[name] = new.to(device=device, dtype=old.dtype)
+            found[f"{path}.{name}".lstrip(".")] = new.to(device=device, dtype=old.dtype)
+    return found
 
 
 def _lacking(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,13 +11,16 @@ import torch
 from zerostart_jupyter.core.errors import LoadError
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import MIB, Settings
-from zerostart_jupyter.load import tensors
+from zerostart_jupyter.load import slicing, tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, open_checkpoint, unreadable
 from zerostart_jupyter.load.plan import Plan
 from zerostart_jupyter.load.readers import decide, select
+from zerostart_jupyter.load.readers.contract import Statistics
 from zerostart_jupyter.load.reading import Reading
 from zerostart_jupyter.load.weights import Weights
 from zerostart_jupyter.load.words import first_line
+
+Index = slice | tuple[slice, ...]
 
 # While a cell runs Python, each return from a read waits for the GIL: fewer, larger reads.
 BACKGROUND_BLOCK = 32 * MIB
@@ -29,17 +33,20 @@ def load(
     dtype: str | torch.dtype | None = None,
     reader: str = "auto",
     background: bool = False,
+    slices: Mapping[str, Index] | None = None,
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Weights:
     """The tensors of a checkpoint: a file, an index, a directory, a hub id or an http(s) address.
 
     What is on the hub (`org/name`, `org/name@revision`) or behind an address is used while it
-    arrives, and kept: in the hub's own cache, or in ours. `device` is a torch
-    device or "auto" (the first GPU, else the CPU). `dtype` converts floating tensors of 16 bits
-    and more. With `background` the handle returns at once and each tensor is waited for when it
-    is asked for. Raises CheckpointNotFound, CheckpointInvalid,
-    CheckpointChanged, DownloadFailed, ReaderUnavailable, LoadError; Ctrl-C stops the reading.
+    arrives, and kept: in the hub's own cache, or in ours. `device` is a torch device or "auto"
+    (the first GPU, else the CPU). `dtype` converts floating tensors of 16 bits and more, but for
+    the scales of quantised weights. `slices` says of which tensors only a part is needed, as the
+    slice of each dimension: what `tensor[index]` would give comes, and little else is read. With
+    `background` the handle returns at once and each tensor is waited for when it is asked for.
+    Raises CheckpointNotFound, CheckpointInvalid, CheckpointChanged, DownloadFailed,
+    ReaderUnavailable, LoadError; Ctrl-C stops the reading.
     """
     wanted = tensors.parse_dtype(dtype)
     place = resolve_device(device)
@@ -50,6 +57,7 @@ def load(
         dtype=wanted,
         reader=reader,
         background=background,
+        slices=slices,
         settings=settings,
         hub=hub,
     )
@@ -58,32 +66,44 @@ def load(
 def begin(
     checkpoint: Checkpoint,
     *,
-    device: str,
+    device: str | Mapping[str, str],
     dtype: torch.dtype | None = None,
     reader: str = "auto",
     background: bool = False,
+    order: Sequence[str] = (),
+    slices: Mapping[str, Index] | None = None,
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Weights:
-    """What `load` returns, of a checkpoint that is open; it is closed when it has been read."""
+    """What `load` returns, of a checkpoint that is open; it is closed when it has been read.
+
+    `device` is one for all tensors, or says of each by name. `order` names tensors in the order
+    they will be needed in; the default is that of the files.
+    """
     with contextlib.ExitStack() as undo:
         undo.enter_context(checkpoint)
         for entry in checkpoint.entries.values():
             tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
+        _narrow(checkpoint, slices or {})
         settings = settings or Settings.read()
-        decision = decide.decide(reader, device, checkpoint.shards, settings)
+        places = [device] if isinstance(device, str) else sorted(set(device.values())) or ["cpu"]
+        decisions = {
+            place: decide.decide(reader, place, checkpoint.shards, settings) for place in places
+        }
         # Over a network, connections are what makes it fast, and blocks what is asked for at once.
         remote = any(shard.arriving for shard in checkpoint.shards)
-        local = BACKGROUND_BLOCK if background else select.BLOCKS[decision.way]
+        blocks = [select.BLOCKS[decision.way] for decision in decisions.values()]
+        local = BACKGROUND_BLOCK if background else max(blocks)
         reading = Reading(
             checkpoint,
-            reader=decision.way,
-            about=decision.statistics(),
+            readers={place: decision.way for place, decision in decisions.items()},
+            about=_about(decisions),
             device=device,
             dtype=dtype,
             block=settings.chunk_bytes if remote else local,
             threads=settings.parallel_downloads if remote else settings.load_threads,
             hub=hub,
+            order=order,
         )
         undo.pop_all()  # the reading closes the checkpoint
     try:
@@ -92,6 +112,33 @@ def begin(
     except BaseException:
         reading.abandon()
         raise
+
+
+def _about(decisions: Mapping[str, decide.Decision]) -> Statistics:
+    """Why it is read as it is; by device where there are several."""
+    several = len(decisions) > 1
+    return {
+        f"{place} {key}" if several else key: value
+        for place, decision in decisions.items()
+        for key, value in decision.statistics().items()
+    }
+
+
+def _narrow(checkpoint: Checkpoint, slices: Mapping[str, Index]) -> None:
+    """Let only the bytes of these parts be read."""
+    entries = dict(checkpoint.entries)
+    for name in slices.keys() & entries.keys():
+        entry = entries[name]
+        shard = checkpoint.shards[entry.shard]
+        part = slicing.window(tensors.shape_of(entry, shard), slices[name])
+        if part is None:
+            raise LoadError(
+                f"{checkpoint.title}: {slices[name]!r} is no part of {name!r} that can be read.",
+                remedy="Give a slice without a step for each dimension, and no more of them.",
+            )
+        if not part.whole:
+            entries[name] = slicing.cut(entry, part, tensors.dtype_of(entry, shard).itemsize)
+    checkpoint.entries = entries
 
 
 def read_one(checkpoint: Checkpoint, entry: Entry) -> torch.Tensor:

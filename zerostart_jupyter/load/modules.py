@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from zerostart_jupyter.core.errors import WeightsMismatch
+from zerostart_jupyter.core.errors import LoadError, WeightsMismatch
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load.buffers import fill, rebuild, unsaved_in
-from zerostart_jupyter.load.loader import load, resolve_device
+from zerostart_jupyter.load import sharding, tensors
+from zerostart_jupyter.load.buffers import fill, rebuilt, unsaved_in
+from zerostart_jupyter.load.checkpoint import open_checkpoint
+from zerostart_jupyter.load.layers import Hooks, Layer, layers
+from zerostart_jupyter.load.loader import begin, resolve_device
+from zerostart_jupyter.load.placing import Placement, ties
 from zerostart_jupyter.load.weights import Weights
 
 NAMED = 5  # names an error lists before it counts
-
-T = TypeVar("T")
 
 
 def load_into(
@@ -29,6 +30,8 @@ def load_into(
     strict: bool = True,
     dtype: str | torch.dtype | None = None,
     device: str | None = None,
+    device_map: Mapping[str, str] | None = None,
+    layered: bool = False,
     reader: str = "auto",
     assign: bool | None = None,
     settings: Settings | None = None,
@@ -38,52 +41,115 @@ def load_into(
 
     Parameters on the meta device are replaced by the loaded tensors, others are copied into,
     which keeps their device and dtype; `assign` says which for all. Replaced parameters have the
-    checkpoint's dtype, or `dtype`, and lie on `device` (default: where the module's other
-    parameters are, else the first GPU, else the CPU). Tied parameters stay tied, also when the
-    checkpoint has only one of them. Buffers that no checkpoint holds are computed anew; one that
-    an older checkpoint still holds is filled from it. Raises WeightsMismatch with the names that
-    do not fit, before anything is read or changed, and what `load` raises.
+    checkpoint's dtype, or `dtype` (scales of quantised weights keep theirs), and lie on `device`
+    (default: where the module's other parameters are, else the first GPU, else the CPU).
+    `device_map` names devices for submodules, by path, and wins: the longest path counts, "" is
+    the rest; what it maps to "meta" is neither read nor changed. Of a DTensor each process reads
+    its own share. Tied parameters stay tied, also when the checkpoint has only one of them.
+    Buffers that no checkpoint holds are computed anew; one that an older checkpoint still holds is
+    filled from it.
+
+    With `layered` it returns at once: the module's forward waits layer by layer, and what it needs
+    first is read first. A module whose weights are used without calling it should lie in such a
+    layer: in a ModuleList, ModuleDict, Sequential, or in a module with parameters of its own.
+
+    Raises WeightsMismatch with the names that do not fit, before anything is read or changed, and
+    what `load` raises.
     """
     replace = assign if assign is not None else _any_meta(module)
     place = resolve_device(device) if device is not None else _place(module)
+    devices = _Devices(device_map or {}, place)
     if isinstance(source, Weights):
+        if device_map:
+            raise LoadError(
+                f"{source.title} is on {source.device} already: device_map cannot place it.",
+                remedy="Give load_into the path or the hub id instead of the weights.",
+            )
         weights = source
     else:
-        weights = load(
-            source,
-            # What is copied into existing parameters comes from where reading costs no memory.
-            device=place if replace else "cpu",
-            dtype=dtype,
+        expected = _order(module)
+        checkpoint = open_checkpoint(source, settings)
+        checkpoint.only(lambda name: devices.of(name) != "meta")
+        # What is copied into existing parameters comes from where reading costs no memory.
+        names = {name: devices.of(name) if replace else "cpu" for name in checkpoint.entries}
+        weights = begin(
+            checkpoint,
+            device=names,
+            dtype=tensors.parse_dtype(dtype),
             reader=reader,
             background=True,
+            order=expected if layered else (),
+            slices=sharding.ranges(module),
             settings=settings,
             hub=hub,
         )
-    ties = _ties(module)
     try:
         buffers = unsaved_in(module, weights.shapes)
+        left_out = {name for name in module.state_dict() if devices.of(name) == "meta"}
+        placement = Placement(
+            module, replace=replace, strict=strict and not left_out, device=place, buffers=buffers
+        )
         # Names and shapes are known from the headers: a misfit ends here, not after the reading.
-        if _by_name_only(module):
+        if by_name := _by_name_only(module):
             shapes = {name: weights.shapes[name] for name in weights.shapes if name not in buffers}
-            _check(module, _with_tied(shapes, ties), weights.title, strict)
-        rebuild(module, place, held=buffers)
+            _check(module, placement.with_tied(shapes), weights.title, strict, left_out)
+        computed = rebuilt(module, place, held=buffers)
+        if layered:
+            fill(module, computed, place)
+            _layer(module, weights, placement, by_name=by_name)
+            return weights
         weights.wait()
     except BaseException:
         if weights is not source:
             weights.cancel()
         raise
-    given = {name: weights[name] for name in weights}
-    fill(module, {name: given.pop(name) for name in buffers}, place)
-    try:
-        module.load_state_dict(_with_tied(given, ties), strict=strict, assign=replace)
-    except RuntimeError as error:
-        raise WeightsMismatch(
-            f"{weights.title} does not fit: {' '.join(str(error).split())[:500]}",
-            remedy="Load it into the class it was saved from.",
-        ) from error
-    _tie(module, ties)
-    _follow(module, weights)
+    fill(module, computed, place)
+    placement.everything(weights)
     return weights
+
+
+class _Devices:
+    """Which device a tensor goes to, by the longest path in the table that its name begins with."""
+
+    def __init__(self, table: Mapping[str, str], otherwise: str) -> None:
+        self._table = {path: resolve_device(device) for path, device in table.items()}
+        self._otherwise = otherwise
+
+    def of(self, name: str) -> str:
+        """The device of a parameter or buffer."""
+        path = name
+        while path and path not in self._table:
+            path = path.rpartition(".")[0]
+        return self._table.get(path, self._otherwise)
+
+
+def _order(module: nn.Module) -> list[str]:
+    """Names in the order in which the layers that hold them are likely to run."""
+    known = [*module.state_dict(), *(name for name, _ in module.named_buffers())]
+    tied = {name: names for names in ties(module) for name in names}
+    found = [name for layer in layers(module, known) for name in layer.names]
+    return [each for name in found for each in tied.get(name, [name])]
+
+
+def _layer(module: nn.Module, weights: Weights, placement: Placement, *, by_name: bool) -> None:
+    """Let the module's forward wait for its weights; from now on nothing else does."""
+    if not by_name:
+        everything = [Layer("", tuple(weights))]
+        hooks = Hooks(
+            module, everything, weights, lambda _: placement.everything(weights), lambda name: name
+        )
+    else:
+        names = (*module.state_dict(), *placement.buffers)
+        known = [name for name in names if placement.source(name, weights) in weights]
+        found = layers(module, known)
+        hooks = Hooks(
+            module,
+            found,
+            weights,
+            lambda layer: placement.some(weights, layer.path, layer.names),
+            lambda name: placement.source(name, weights),
+        )
+    hooks.install()
 
 
 def _any_meta(module: nn.Module) -> bool:
@@ -97,46 +163,23 @@ def _place(module: nn.Module) -> str:
     return resolve_device("auto")
 
 
-def _ties(module: nn.Module) -> list[list[str]]:
-    """Names of the same parameter, grouped, where it has several."""
-    groups: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def _with_tied(given: Mapping[str, T], ties: list[list[str]]) -> dict[str, T]:
-    """A copy in which a name that is missing has what a name tied to it has."""
-    full = dict(given)
-    for names in ties:
-        present = [name for name in names if name in given]
-        for name in names:
-            if present and name not in given:
-                full[name] = given[present[0]]
-    return full
-
-
-def _tie(module: nn.Module, ties: list[list[str]]) -> None:
-    for names in ties:
-        first = module.get_parameter(names[0])
-        for name in names[1:]:
-            owner, _, attribute = name.rpartition(".")
-            setattr(module.get_submodule(owner), attribute, first)
-
-
 def _by_name_only(module: nn.Module) -> bool:
     """False where a module's own hook renames keys on the way in: only torch can judge then."""
     return not any(each._load_state_dict_pre_hooks for each in module.modules())
 
 
 def _check(
-    module: nn.Module, shapes: Mapping[str, tuple[int, ...]], title: str, strict: bool
+    module: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    title: str,
+    strict: bool,
+    left_out: set[str],
 ) -> None:
     """Refuse before anything is touched: load_state_dict would have copied half by then."""
     expected = {
         name: value
         for name, value in module.state_dict(keep_vars=True).items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, torch.Tensor) and name not in left_out
     }
     problems = []
     if strict:
@@ -169,11 +212,6 @@ def _extents(shape: tuple[int, ...]) -> str:
 
 def _fits(shape: tuple[int, ...], value: torch.Tensor) -> bool:
     # As load_state_dict: a lazy parameter takes any shape, a scalar a vector of one.
-    return is_lazy(value) or shape == value.shape or (shape == (1,) and value.dim() == 0)
-
-
-def _follow(module: nn.Module, weights: Weights) -> None:
-    """Parameters are new objects over the loaded bytes: the register must know those, too."""
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in weights and isinstance(tensor, torch.Tensor):
-            weights._also(name, tensor)
+    if is_lazy(value) or shape in (tuple(value.shape), sharding.shape_here(value)):
+        return True
+    return shape == (1,) and value.dim() == 0

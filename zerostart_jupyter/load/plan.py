@@ -1,13 +1,13 @@
 """Which bytes to read next, in what pieces. Pure: no file, no thread, no clock.
 
 Wanted tensors become blocks: runs of bytes, cut at multiples of the alignment, read in file
-order. `lift` moves the blocks of a tensor somebody waits for to the front.
+order or in one that is given. `lift` moves the blocks of a tensor somebody waits for to the front.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zerostart_jupyter.load.checkpoint import Entry
@@ -44,7 +44,9 @@ class Block:
 class Plan:
     """Hands out blocks in the order of need. Not thread-safe: its user holds a lock.
 
-    `budget` bounds the bytes in flight; one block is always allowed.
+    `budget` bounds the bytes in flight; one block is always allowed. `order` names tensors in the
+    order of need; those it leaves out come last. Tensors for which `apart` gives different
+    values share no block.
     """
 
     def __init__(
@@ -54,12 +56,15 @@ class Plan:
         block: int,
         gap: int = GAP,
         budget: int | None = None,
+        order: Sequence[str] = (),
+        apart: Callable[[str], object] = lambda name: None,
     ) -> None:
         if block < ALIGN or block % ALIGN:
             raise ValueError(f"a block is a multiple of {ALIGN} bytes")
         ordered = sorted(entries, key=lambda entry: (entry.shard, entry.start, entry.stop))
         self.empty = tuple(entry.name for entry in ordered if entry.nbytes == 0)
-        self.blocks = tuple(_blocks([entry for entry in ordered if entry.nbytes], block, gap))
+        wanted = [entry for entry in ordered if entry.nbytes]
+        self.blocks = tuple(_blocks(_runs(wanted, gap, apart), block))
         self._budget = budget
         self._in_flight = 0
         self._taken = [False] * len(self.blocks)
@@ -72,7 +77,14 @@ class Plan:
                 self._of.setdefault(piece.entry.name, []).append(each.number)
         # (rank, number): demanded blocks rank below 0 in the order of demand; old ranks of a
         # lifted block stay in the heap and are passed over.
-        self._heap = [(1, number) for number in range(len(self.blocks))]
+        needed: dict[str, int] = {}
+        for name in order:
+            needed.setdefault(name, len(needed))
+        self._heap = [
+            (min(needed.get(piece.entry.name, len(needed)) for piece in each.pieces), each.number)
+            for each in self.blocks
+        ]
+        heapq.heapify(self._heap)
         self._lifts = -(1 << 62)
 
     def take(self) -> Block | None:
@@ -115,9 +127,9 @@ class Plan:
         return self._waiting == 0
 
 
-def _blocks(entries: Sequence[Entry], size: int, gap: int) -> Iterator[Block]:
+def _blocks(runs: Iterable[list[Entry]], size: int) -> Iterator[Block]:
     number = 0
-    for run in _runs(entries, gap):
+    for run in runs:
         at = run[0].start // ALIGN * ALIGN
         end = run[-1].stop
         first = 0
@@ -137,10 +149,16 @@ def _blocks(entries: Sequence[Entry], size: int, gap: int) -> Iterator[Block]:
             at = stop
 
 
-def _runs(entries: Sequence[Entry], gap: int) -> Iterator[list[Entry]]:
+def _runs(
+    entries: Sequence[Entry], gap: int, apart: Callable[[str], object]
+) -> Iterator[list[Entry]]:
     run: list[Entry] = []
     for entry in entries:
-        if run and (entry.shard != run[-1].shard or entry.start - run[-1].stop > gap):
+        if run and not (
+            entry.shard == run[-1].shard
+            and entry.start - run[-1].stop <= gap
+            and apart(entry.name) == apart(run[-1].name)
+        ):
             yield run
             run = []
         run.append(entry)

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -16,8 +16,10 @@ from zerostart_jupyter.core.settings import MIB
 from zerostart_jupyter.load import tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, unreadable
 from zerostart_jupyter.load.plan import Block, Plan
+from zerostart_jupyter.load.quantised import convertible
 from zerostart_jupyter.load.readers import select
 from zerostart_jupyter.load.readers.contract import Reader, Statistics
+from zerostart_jupyter.load.readers.spread import SpreadReader
 from zerostart_jupyter.load.weights import Weights
 from zerostart_jupyter.load.words import first_line
 
@@ -25,34 +27,47 @@ STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging tak
 
 
 class Reading:
-    """One load under way: a thread that conducts, threads that read, a handle that is filled."""
+    """One load under way: a thread that conducts, threads that read, a handle that is filled.
+
+    `readers` names the reader of each device.
+    """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         *,
-        reader: str,
-        device: str,
+        readers: Mapping[str, str],
+        device: str | Mapping[str, str],
         dtype: torch.dtype | None,
         block: int,
         threads: int,
         hub: Hub | None,
         about: Statistics | None = None,
+        order: Sequence[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
         self._about = about or {}
         self._device = device
         self._dtype = dtype
+        self._converted = frozenset() if dtype is None else convertible(checkpoint.entries.values())
         self._hub = hub
-        self._plan = Plan(checkpoint.entries.values(), block=block, budget=STAGING)
-        threads = min(threads, len(self._plan.blocks))
-        self._reader: Reader = select.make(
-            reader,
-            checkpoint.shards,
-            device=device,
-            block=block,
-            stages=max(1, min(threads, STAGING // block)),
+        self._plan = Plan(
+            checkpoint.entries.values(), block=block, budget=STAGING, order=order, apart=self._place
         )
+        threads = min(threads, len(self._plan.blocks))
+        made = {
+            place: select.make(
+                name,
+                checkpoint.shards,
+                device=place,
+                block=block,
+                stages=max(1, min(threads, STAGING // block)),
+            )
+            for place, name in readers.items()
+        }
+        self._reader: Reader = next(iter(made.values()))
+        if len(made) > 1:
+            self._reader = SpreadReader(checkpoint.shards, made, self._place)
         self._threads = [
             threading.Thread(target=self._work, name=f"zerostart-read-{number}", daemon=True)
             for number in range(threads)
@@ -70,7 +85,7 @@ class Reading:
             self._totals[entry.shard] += entry.nbytes
         self.weights = Weights(
             checkpoint,
-            device=device,
+            device=", ".join(readers),
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
             reader=self._reader.name,
         )
@@ -132,10 +147,8 @@ class Reading:
         for name in self._plan.empty:
             entry = self._checkpoint.entries[name]
             shard = self._checkpoint.shards[entry.shard]
-            nothing = tensors.empty(entry, shard, self._device)
-            self.weights._deliver(
-                name, tensors.finished(nothing, entry, self._device, self._dtype), None
-            )
+            nothing = tensors.empty(entry, shard, self._place(name))
+            self.weights._deliver(name, self._finished(nothing, entry), None)
         for number in range(len(self._checkpoint.shards)):
             self._report(number)
         self._run_threads()
@@ -196,9 +209,16 @@ class Reading:
     def _hand_over(self, entry: Entry) -> None:
         shard = self._checkpoint.shards[entry.shard]
         as_read = tensors.view(entry, shard, self._reader.storage(entry))
-        tensor = tensors.finished(as_read, entry, self._device, self._dtype)
-        same = tensor.dtype == as_read.dtype
+        tensor = self._finished(as_read, entry)
+        same = tensor.dtype == as_read.dtype and tensor.nbytes == entry.nbytes
         self.weights._deliver(entry.name, tensor, tensors.reference(entry, shard) if same else None)
+
+    def _finished(self, tensor: torch.Tensor, entry: Entry) -> torch.Tensor:
+        dtype = self._dtype if entry.name in self._converted else None
+        return tensors.finished(tensor, self._place(entry.name), dtype)
+
+    def _place(self, name: str) -> str:
+        return self._device if isinstance(self._device, str) else self._device[name]
 
     def _report(self, number: int) -> None:
         work = self._operation

@@ -11,7 +11,7 @@ import torch
 from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
 from zerostart_jupyter.core.references import Reference, references
 from zerostart_jupyter.load.checkpoint import Entry, Shard
-from zerostart_jupyter.load.dtypes import CONVERTIBLE, DTYPES, SPELLINGS
+from zerostart_jupyter.load.dtypes import DTYPES, SPELLINGS
 
 
 def allocate(count: int, device: str) -> torch.UntypedStorage:
@@ -68,12 +68,9 @@ def empty(entry: Entry, shard: Shard, device: str) -> torch.Tensor:
     return torch.empty(shape_of(entry, shard), dtype=dtype_of(entry, shard), device=device)
 
 
-def finished(
-    tensor: torch.Tensor, entry: Entry, device: str, dtype: torch.dtype | None
-) -> torch.Tensor:
+def finished(tensor: torch.Tensor, device: str, dtype: torch.dtype | None) -> torch.Tensor:
     """The tensor where and as it was asked for: moved and converted if need be."""
-    target = dtype if dtype is not None and entry.dtype in CONVERTIBLE else tensor.dtype
-    return tensor.to(device=device, dtype=target)
+    return tensor.to(device=device, dtype=dtype or tensor.dtype)
 
 
 def reference(entry: Entry, shard: Shard) -> Reference:

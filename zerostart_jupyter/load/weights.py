@@ -56,6 +56,8 @@ class Weights(Mapping[str, torch.Tensor]):
         self._when_done: list[Callable[[], None]] = []
         self._demand: Callable[[Iterable[str]], None] = lambda names: None
         self._stop: Callable[[], None] = lambda: None
+        self._whole = False
+        self._settle: Callable[[], None] | None = None
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """The tensor, once it has arrived. Raises TensorMissing, or what ended the load."""
@@ -154,6 +156,14 @@ class Weights(Mapping[str, torch.Tensor]):
 
     def _finish(self, error: BaseException | None) -> None:
         with self._changed:
+            self._whole = True
+            settle, self._settle = self._settle, None
+        if error is None and settle is not None:
+            try:
+                settle()  # before anybody is told that the load is over
+            except BaseException as raised:
+                error = raised
+        with self._changed:
             self._error = error
             self._ended = time.monotonic()
             # Nothing will call the loader again: let go of it and of what it holds.
@@ -163,6 +173,14 @@ class Weights(Mapping[str, torch.Tensor]):
             self._changed.notify_all()
         for callback in callbacks:
             callback()
+
+    def _when_whole(self, settle: Callable[[], None]) -> bool:
+        """Call this when all has arrived, before the load is over; False if it is too late."""
+        with self._changed:
+            if self._whole:
+                return False
+            self._settle = settle
+        return True
 
     def _also(self, name: str, tensor: torch.Tensor) -> None:
         """Another tensor holds the bytes of this one now: a parameter made of it."""
