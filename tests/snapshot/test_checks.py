@@ -75,8 +75,15 @@ def test_an_older_criu(info: SnapshotInfo, manifest: Manifest) -> None:
 
 
 def test_too_little_memory(info: SnapshotInfo, manifest: Manifest) -> None:
-    large = dataclasses.replace(info, bytes=1 << 60)
-    assert "it needs 1073741824.00 GiB of memory" in refusal(large, manifest)
+    large = dataclasses.replace(manifest, digests={"pages-1.img": (1 << 60, "")})
+    assert "it needs 1073741824.00 GiB of memory" in refusal(info, large)
+
+
+def test_memory_that_is_only_mapped_need_not_be_free(
+    info: SnapshotInfo, manifest: Manifest
+) -> None:
+    mapped = dataclasses.replace(manifest, memory={"/somewhere": (1 << 60, "")})
+    checks.before_restore(info, mapped, CRIU)
 
 
 def test_many_differences_are_counted(info: SnapshotInfo, manifest: Manifest) -> None:

@@ -7,9 +7,9 @@ Layout below the root, each directory 0700:
     <room>/.staging-*/        work in progress; removed by `sweep()` once its maker is gone
     <room>/<key>/ unmarked    an entry that is still being built in place, or a crashed one
 
-The rooms are `wheels`, `partial`, `locked`, `environments`, `models`, `snapshots`, `tools`,
-`probes`. An entry exists once its marker does, and the marker appears by a rename: a crash leaves
-nothing that looks finished.
+The rooms are `wheels`, `partial`, `locked`, `environments`, `models`, `snapshots`, `memory`,
+`tools`, `probes`. An entry exists once its marker does, and the marker appears by a rename: a
+crash leaves nothing that looks finished.
 
 Who is alive is told by flock(2) and never by pid: restored kernels live in pid namespaces of
 their own and share this cache with everybody else.
@@ -34,7 +34,10 @@ from zerostart_jupyter.core.errors import StoreError
 from zerostart_jupyter.core.flocks import Flock
 
 MARKER = "entry.json"
-ROOMS = ("wheels", "partial", "locked", "environments", "models", "snapshots", "tools", "probes")
+ROOMS = (
+    *("wheels", "partial", "locked", "environments", "models"),
+    *("snapshots", "memory", "tools", "probes"),
+)
 POLL = 0.05  # seconds between two tries for a lock that somebody holds
 PATIENCE = 30.0  # seconds to wait for somebody who holds an entry only shortly
 KEEP_PARTIAL = 7 * 24 * 3600.0  # seconds for which half a download may still be resumed

@@ -22,7 +22,7 @@ from zerostart_jupyter.core.errors import (
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import MARKER, Entry, Store
 from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import kernelspec
+from zerostart_jupyter.snapshot import backing, kernelspec
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 ROOM = "snapshots"
@@ -131,12 +131,22 @@ class Catalog:
 
         The caller has the name reserved; others of that name go once this one is there.
         """
-        with self.store.publish(ROOM, key, about) as directory:
+        uncollected = contextlib.ExitStack()
+        with uncollected, self.store.publish(ROOM, key, about) as directory:
             (directory / IMAGES).mkdir(mode=0o700)
             yield directory
+            uncollected.enter_context(self.store.lock(backing.ROOM))
         for each in self.list():
             if each.name.lower() == about["name"].lower() and each.id != key:
                 self.store.remove(ROOM, each.id)
+        self.collect()
+
+    def collect(self) -> None:
+        """Remove files of memory that no snapshot and no kernel needs any more."""
+        with self.store.lock(backing.ROOM):
+            entries = self.store.entries(ROOM)
+            used = {key for entry in entries for key in entry.about.get("memory", ())}
+            backing.collect(self.store, used)
 
     def delete(self, name: str) -> SnapshotInfo:
         """Remove a snapshot and its kernelspec; what was restored from it lives on."""
@@ -146,6 +156,7 @@ class Catalog:
             raise SnapshotRefused(
                 f"Snapshot {found.name!r} is just being restored.", remedy="Try again in a moment."
             )
+        self.collect()
         return found
 
     def rename(self, old: str, new: str) -> SnapshotInfo:

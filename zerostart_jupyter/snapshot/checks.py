@@ -18,7 +18,7 @@ _NAMED = 3  # differences that a message lists before it only counts
 
 def before_restore(info: SnapshotInfo, manifest: Manifest, criu: Criu) -> None:
     """Raise SnapshotRefused if this snapshot cannot come back here and now."""
-    found = [*_machine(manifest, criu), *_files(manifest), *_memory(info)]
+    found = [*_machine(manifest, criu), *_files(manifest), *_memory(manifest)]
     if found:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise SnapshotRefused(
@@ -63,14 +63,14 @@ def _files(manifest: Manifest) -> Iterator[str]:
             yield f"{each.path} has changed"
 
 
-def _memory(info: SnapshotInfo) -> Iterator[str]:
+def _memory(manifest: Manifest) -> Iterator[str]:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return
     free = next((int(ln.split()[1]) << 10 for ln in lines if ln.startswith("MemAvailable:")), None)
-    if free is not None and info.bytes > free:
-        yield f"it needs {size(info.bytes)} of memory, {size(free)} are free"
+    if free is not None and manifest.bytes > free:
+        yield f"it needs {size(manifest.bytes)} of memory, {size(free)} are free"
 
 
 def _release(version: str) -> tuple[int, ...]:

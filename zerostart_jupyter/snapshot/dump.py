@@ -19,11 +19,14 @@ from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.status import StatusFile
+from zerostart_jupyter.core.store import Lease
 from zerostart_jupyter.snapshot import (
+    backing,
     checks,
     criu,
     images,
     manifest,
+    mapped,
     ports,
     preflight,
     procfs,
@@ -55,6 +58,7 @@ class _Dump:
         self._pid = int(order["pid"])
         self._last_pid = self._pid
         self._told_ready = False
+        self._leases: list[Lease] = []  # on files that what we save refers to; until we end
         self._catalog = Catalog(Settings.read(cache=Path(order["cache"])))
 
     def run(self) -> None:
@@ -93,8 +97,8 @@ class _Dump:
                 inherited = self._dump(directory / IMAGES, work.check)
             self._tell({"kind": "resume"})
             with _step(work, "indexing"):
-                found = self._index(directory, inherited, work.check)
-            about |= {"bytes": found.bytes} | self._times()
+                about |= self._index(directory, inherited, work.check)
+            about |= self._times()
         entry = self._catalog.store.get(ROOM, order["id"])
         assert entry is not None
         return about | {"id": order["id"], "created": entry.created}
@@ -119,13 +123,28 @@ class _Dump:
         )
         pids = procfs.tree(self._pid)
         self._last_pid = max(thread for pid in pids for thread in (*procfs.threads(pid), pid))
+        # A kernel that ends once it is resumed would give back what it holds.
+        self._leases += backing.hold(
+            self._catalog.store, {path for pid in pids for path in procfs.mapped(pid)}
+        )
         return inherited
 
-    def _index(self, directory: Path, inherited: _Inherited, check: Callable[[], None]) -> Manifest:
+    def _index(
+        self, directory: Path, inherited: _Inherited, check: Callable[[], None]
+    ) -> dict[str, Any]:
         found = directory / IMAGES
         images.loosen(found, inherited.paths)
         check()
-        files = [(each.path, each.size, each.library) for each in images.files(found)]
+        store = self._catalog.store
+        with backing.Batch(store, self._order["id"]) as batch:
+            if self._order["map_bytes"]:
+                mapped.out(found, batch, self._order["map_bytes"], check)
+            self._leases += batch.keep.values()
+        listed = images.files(found)
+        memory = backing.of(store, [each.path for each in listed])
+        others = {each.path: each for each in listed}
+        for each in memory:
+            others.pop(str(each.path))
         result = Manifest(
             id=self._order["id"],
             pid=self._pid,
@@ -133,14 +152,20 @@ class _Dump:
             channel=self._order["channel"],
             criu=self._order["criu_version"],
             inherited=tuple(inherited.names),
-            needed=manifest.needed(files),
+            needed=manifest.needed(
+                (each.path, each.size, each.library) for each in others.values()
+            ),
             digests=manifest.digests(found),
+            memory={str(each.path): (each.length, each.digest) for each in memory},
             sockets=tuple(inherited.connections),
             cpu=checks.cpu_features(),
         )
         check()
         result.write(directory)
-        return result
+        return {
+            "bytes": result.bytes + batch.bytes,
+            "memory": sorted({each.path.parent.name for each in memory}),
+        }
 
     def _times(self) -> dict[str, float]:
         """How long it took, as the kernel saw it."""

@@ -37,6 +37,7 @@ class Order:
     notebook: str | None
     parent: str | None
     kernel_seconds: float
+    map_bytes: int
     status: str
 
 

@@ -10,7 +10,8 @@ Field numbers are those of CRIU's images/fdinfo.proto and images/regfile.proto.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,25 +68,25 @@ def loosen(directory: Path, inherited: Sequence[str]) -> None:
     write(directory / "files.img", _MAGIC, changed)
 
 
-def add(directory: Path, found: Iterable[Path]) -> dict[Path, int]:
-    """List more files, each to be opened for reading; returns the ids CRIU will know them by."""
+def add(directory: Path, sizes: Mapping[Path, int], mode: int) -> dict[Path, int]:
+    """List more files, to be opened for reading; returns the ids CRIU will know them by."""
     entries = _entries(directory)
     first = 1 + max((numbers(entry).get(_ID, 0) for entry in entries), default=0)
-    ids = {path: first + place for place, path in enumerate(found)}
-    write(directory / "files.img", _MAGIC, [*entries, *(_entry(*each) for each in ids.items())])
+    ids = {path: first + place for place, path in enumerate(sizes)}
+    added = [_entry(path, ids[path], size, mode) for path, size in sizes.items()]
+    write(directory / "files.img", _MAGIC, [*entries, *added])
     return ids
 
 
-def _entry(path: Path, identifier: int) -> list[Field]:
-    status = path.stat()
+def _entry(path: Path, identifier: int, size: int, mode: int) -> list[Field]:
     regular = [
         number(_FILE, identifier),
         number(_FLAGS, os.O_RDONLY),
         number(_POSITION, 0),
         block(_OWNER, pack(number(each, 0) for each in _OWNER_FIELDS)),
         block(_NAME, os.fsencode(path)),
-        number(_SIZE, status.st_size),
-        number(_MODE, status.st_mode),
+        number(_SIZE, size),
+        number(_MODE, stat.S_IFREG | mode),
     ]
     return [number(_TYPE, 1), number(_ID, identifier), block(_REGULAR, pack(regular))]
 

@@ -37,7 +37,8 @@ class Manifest:
 
     `pid` is the kernel's in its pid namespace, `last_pid` the highest id in use there, `channel`
     the descriptors of its pipes, `inherited` CRIU's names of what its launcher had given it,
-    `digests` the (bytes, sha256) of each image file, `sockets` the connections that closed.
+    `digests` the (bytes, sha256) of each image file, `memory` those of each file that restored
+    processes map, by its path; `sockets` the connections that closed.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Manifest:
     inherited: tuple[str, ...] = ()
     needed: tuple[Needed, ...] = ()
     digests: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    memory: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     sockets: tuple[str, ...] = ()
     machine: str = field(default_factory=platform.machine)
     cpu: tuple[str, ...] = ()
@@ -76,9 +78,9 @@ class Manifest:
                     remedy="Use the zerostart that saved it, or save it again.",
                 )
             body["needed"] = tuple(Needed(**each) for each in body["needed"])
-            body["digests"] = {
-                name: (int(n), str(sha)) for name, (n, sha) in body["digests"].items()
-            }
+            for name in ("digests", "memory"):
+                listed = body.get(name, {}).items()
+                body[name] = {key: (int(count), str(sha)) for key, (count, sha) in listed}
             for name in ("inherited", "sockets", "cpu"):
                 body[name] = tuple(body[name])
             return cls(**body)

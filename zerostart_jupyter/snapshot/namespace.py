@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zerostart_jupyter.core.errors import NotPermitted
-from zerostart_jupyter.snapshot import wire
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.snapshot import backing, wire
+from zerostart_jupyter.snapshot.backing import Backed
 from zerostart_jupyter.snapshot.criu import Criu, run
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest, verify
@@ -94,6 +96,8 @@ def _first(control: int) -> int:
         order = reader.wait()
         _own_mounts()
         manifest = Manifest.read(Path(order["path"]))
+        # Until we end, and all kernels here with us: they map these files.
+        _leases = backing.hold(_store(order), manifest.memory)
         _restore(order, manifest)
         kernel = _Kernel(manifest)
     except EOFError:
@@ -103,6 +107,10 @@ def _first(control: int) -> int:
         return 1
     wire.send(control, {"kind": "restored", "pid": manifest.pid})
     return _relay(kernel, reader, woken)
+
+
+def _store(order: wire.Message) -> Store:
+    return Store(Path(order["path"]).parents[1])
 
 
 def _own_mounts() -> None:
@@ -119,10 +127,12 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
     """Bring the processes back, and let them run once every byte is known to be right."""
     path = Path(order["path"])
     _leave_room(manifest)
+    memory = [Backed(Path(name), *of) for name, of in manifest.memory.items()]
     criu = Criu(tuple(order["criu"]), manifest.criu)
     work = Path(tempfile.mkdtemp(prefix="zerostart-restore-"))
     try:
         with concurrent.futures.ThreadPoolExecutor(1) as pool, _stand_ins(manifest) as given:
+            backing.verify(_store(order), memory)
             verdict = pool.submit(verify, manifest, path / IMAGES)
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
             try:

@@ -89,6 +89,7 @@ def snapshot(
             notebook=str(notebook) if notebook else None,
             parent=revival.origin(),
             kernel_seconds=time.process_time() if kernel_seconds is None else kernel_seconds,
+            map_bytes=settings.map_mb << 20,
             status=str(status_directory(Path(kernel.connection_file))),
         )
         return _run(kernel, order, work, reseed=reseed)

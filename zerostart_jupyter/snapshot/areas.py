@@ -1,0 +1,250 @@
+"""Which memory of a dumped process may become a private mapping of a file; decided, not done.
+
+A file behind private memory shows where anonymous memory would be zero: after MADV_DONTNEED, and
+where mremap(2) grows it. So only large allocations of glibc's malloc qualify, each whole and in a
+file of its own: free() unmaps one, realloc() grows one by mremap and promises nothing about what
+is new, and no allocator purges them. They are known by the header glibc puts at their first page
+(malloc/malloc.c, sysmalloc_mmap); what has none stays in the images, which is only slower. That
+leaves out stacks, arenas, pymalloc's memory and all of jemalloc and mimalloc.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zerostart_jupyter.snapshot.messages import (
+    Field,
+    block,
+    corrupt,
+    number,
+    numbers,
+    pack,
+    parse,
+    read,
+    write,
+)
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+_MM_MAGIC, _PAGEMAP_MAGIC = 0x57492820, 0x56084025
+_VMAS = 14  # mm_entry
+_START, _END, _PGOFF, _SHMID, _PROT, _FLAGS, _STATUS, _FD, _MADV, _FDFLAGS = range(1, 11)  # vma
+_PAGES_ID = 1  # pagemap_head
+_VADDR, _COMPAT_PAGES, _PAGES_FLAGS, _PAGES = 1, 2, 4, 5  # pagemap_entry
+_PRESENT = 4  # of _PAGES_FLAGS: the page is in this image
+_ANONYMOUS = 1 << 0 | 1 << 9  # VMA_AREA_REGULAR | VMA_ANON_PRIVATE
+_OF_FILE = 1 << 0 | 1 << 6  # VMA_AREA_REGULAR | VMA_FILE_PRIVATE
+_MAP_PRIVATE, _MAP_ANONYMOUS = 0x02, 0x20
+_READ_WRITE = 3
+_HUGEPAGE = 1 << 14  # numpy's wish for its arrays; for a file it means nothing
+_NO_FD = 1  # -1 as a sint
+
+_HEADER = 16  # bytes of prev_size and size before an allocation
+_IS_MMAPPED, _MARKS = 2, 7  # in the lowest bits of size
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Present pages that follow one another in memory and in the pages file; all in bytes."""
+
+    start: int
+    length: int
+    offset: int
+    entry: tuple[Field, ...]
+
+    @property
+    def end(self) -> int:
+        """Where it ends in memory."""
+        return self.start + self.length
+
+    @property
+    def present(self) -> bool:
+        """Whether the pages file has them."""
+        return bool(numbers(self.entry).get(_PAGES_FLAGS, 0) & _PRESENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """One allocation, from its header's page to its end."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+class Memory:
+    """The memory of one dumped process, as `mm-PID.img` and `pagemap-PID.img` tell it."""
+
+    def __init__(self, directory: Path, pid: int) -> None:
+        self._mm = directory / f"mm-{pid}.img"
+        self._pagemap = directory / f"pagemap-{pid}.img"
+        entries = list(read(self._mm, _MM_MAGIC))
+        head, *rest = list(read(self._pagemap, _PAGEMAP_MAGIC)) or [[]]
+        if len(entries) != 1 or _PAGES_ID not in numbers(head):
+            raise corrupt(f"the memory of process {pid} is not described")
+        (self._entry,) = entries
+        self._head = head
+        self.pages = directory / f"pages-{numbers(head)[_PAGES_ID]}.img"
+        self.runs = list(_runs(rest))
+        self._starts = [run.start for run in self.runs]
+
+    def allocations(self, minimum: int) -> list[Area]:
+        """What of at least `minimum` bytes may be mapped and is at least half in the image."""
+        with self.pages.open("rb", buffering=0) as stream:
+            found = [
+                area
+                for region in _regions(self._vmas())
+                for area in _allocations(region, lambda at: self._peek(stream.fileno(), at))
+                if area.length >= minimum
+            ]
+        return [area for area in found if self._dense(area)]
+
+    def within(self, area: Area) -> Iterator[Run]:
+        """What of an area is in the pages file."""
+        for run in self.runs[max(0, bisect_right(self._starts, area.start) - 1) :]:
+            if run.start >= area.end:
+                return
+            start, end = max(run.start, area.start), min(run.end, area.end)
+            if start < end:
+                yield Run(start, end - start, run.offset + start - run.start, run.entry)
+
+    def outside(self, areas: Sequence[Area]) -> Iterator[Run]:
+        """What stays in the pages file, in its order."""
+        for run in self.runs:
+            start = run.start
+            for area in [*_overlapping(areas, run), Area(run.end, run.end)]:
+                if start < area.start:
+                    yield Run(start, area.start - start, run.offset + start - run.start, run.entry)
+                start = max(start, area.end)
+
+    def map(self, areas: Sequence[Area], ids: Sequence[int]) -> None:
+        """Write the two images anew: these areas are private mappings of those files."""
+        kept = [*_without(self._vmas(), areas), *map(_mapping, areas, ids)]
+        kept.sort(key=lambda vma: numbers(vma)[_START])
+        others = [field for field in self._entry if field[0] != _VMAS]
+        vmas = [block(_VMAS, pack(vma)) for vma in kept]
+        runs = [_resized(run) for run in self.outside(areas)]
+        write(self._mm, _MM_MAGIC, [[*others, *vmas]])
+        write(self._pagemap, _PAGEMAP_MAGIC, [self._head, *runs])
+
+    def _dense(self, area: Area) -> bool:
+        runs = list(self.within(area))
+        present = all(run.present for run in runs)
+        return present and 2 * sum(run.length for run in runs) >= area.length
+
+    def _vmas(self) -> list[list[Field]]:
+        fields = (value for field, _, value in self._entry if field == _VMAS)
+        return [list(parse(value)) for value in fields if isinstance(value, bytes)]
+
+    def _peek(self, pages: int, address: int) -> bytes:
+        """The first bytes of a page; none if it is not in the image."""
+        place = bisect_right(self._starts, address) - 1
+        run = self.runs[max(place, 0)] if self.runs else None
+        if run is None or not run.start <= address < run.end or not run.present:
+            return b""
+        return os.pread(pages, _HEADER, run.offset + address - run.start)
+
+
+def _runs(entries: Sequence[list[Field]]) -> Iterator[Run]:
+    offset = 0
+    for entry in entries:
+        known = numbers(entry)
+        if _VADDR not in known or _PAGES not in known:
+            raise corrupt("a range of pages is not described")
+        run = Run(known[_VADDR], known[_PAGES] * PAGE, offset, tuple(entry))
+        yield run
+        offset += run.length if run.present else 0
+
+
+def _regions(vmas: Sequence[Sequence[Field]]) -> Iterator[Area]:
+    """Ordinary anonymous memory without a gap, whatever it is split into."""
+    region: Area | None = None
+    for vma in vmas:
+        known = numbers(vma)
+        if not _ordinary(known):
+            continue
+        if region is not None and known[_START] == region.end:
+            region = Area(region.start, known[_END])
+            continue
+        if region is not None:
+            yield region
+        region = Area(known[_START], known[_END])
+    if region is not None:
+        yield region
+
+
+def _ordinary(vma: dict[int, int]) -> bool:
+    return (
+        vma[_STATUS] == _ANONYMOUS
+        and vma[_PROT] == _READ_WRITE
+        and vma[_FLAGS] == _MAP_PRIVATE | _MAP_ANONYMOUS
+        and vma.get(_MADV, 0) in (0, _HUGEPAGE)
+    )
+
+
+def _allocations(region: Area, peek: Callable[[int], bytes]) -> Iterator[Area]:
+    at = region.start
+    while at < region.end:
+        header = peek(at)
+        size = int.from_bytes(header[8:], "little")
+        length = size & ~_MARKS
+        if (
+            len(header) == _HEADER
+            and not any(header[:8])
+            and size & _MARKS == _IS_MMAPPED
+            and 0 < length <= region.end - at
+            and length % PAGE == 0
+        ):
+            yield Area(at, at + length)
+            at += length
+        else:
+            at += PAGE
+
+
+def _overlapping(areas: Sequence[Area], run: Run | Area) -> list[Area]:
+    return [area for area in areas if area.start < run.end and run.start < area.end]
+
+
+def _without(vmas: Sequence[list[Field]], areas: Sequence[Area]) -> Iterator[list[Field]]:
+    for vma in vmas:
+        known = numbers(vma)
+        start, end = known[_START], known[_END]
+        for area in [*_overlapping(areas, Area(start, end)), Area(end, end)]:
+            if start < area.start:
+                yield _between(vma, start, area.start)
+            start = max(start, area.end)
+
+
+def _between(vma: Sequence[Field], start: int, end: int) -> list[Field]:
+    known = numbers(vma)
+    if (start, end) == (known[_START], known[_END]):
+        return list(vma)
+    rest = [field for field in vma if field[0] not in (_START, _END)]
+    return [number(_START, start), number(_END, end), *rest]
+
+
+def _mapping(area: Area, identifier: int) -> list[Field]:
+    return [
+        number(_START, area.start),
+        number(_END, area.end),
+        number(_PGOFF, 0),
+        number(_SHMID, identifier),  # of the file, for a mapping of one
+        number(_PROT, _READ_WRITE),
+        number(_FLAGS, _MAP_PRIVATE),
+        number(_STATUS, _OF_FILE),
+        number(_FD, _NO_FD),
+        number(_FDFLAGS, os.O_RDONLY),
+    ]
+
+
+def _resized(run: Run) -> list[Field]:
+    changed = {_VADDR: run.start, _PAGES: run.length // PAGE}
+    return [(n, kind, changed.get(n, value)) for n, kind, value in run.entry]
