@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,15 @@ def test_unload_leaves_nothing(shell: InteractiveShell) -> None:
     assert not [each for each in shell.configurables if type(each).__name__ == "Zerostart"]
     shell.run_line_magic("load_ext", "zerostart")  # and it can come back
     assert shell.find_line_magic("zs_install") is not None
+
+
+def test_into_kernel_is_refused_where_the_system_rules(
+    shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {name: str(tmp_path / name) for name in sysconfig.get_paths()}
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: paths)
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    (tmp_path / "stdlib").mkdir()
+    (tmp_path / "stdlib" / "EXTERNALLY-MANAGED").touch()
+    error = shell.run_cell("%zs_install anything --into-kernel").error_in_exec
+    assert type(error).__name__ == "EnvironmentRefused"

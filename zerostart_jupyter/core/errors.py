@@ -10,7 +10,8 @@ ZerostartError(message, remedy=...)
 │   ├── NetworkError     (ConnectionError) an index or a file could not be reached
 │   ├── DigestMismatch   (ValueError)    bytes that are not what the lock promised
 │   ├── WheelRejected    (ValueError)    a wheel that breaks the format or is hostile
-│   └── AlreadyImported  (ImportError)   the running kernel holds another version
+│   ├── AlreadyImported  (ImportError)   the running kernel holds another version
+│   └── EnvironmentRefused (PermissionError) the kernel's own environment may not be changed
 ├── LoadError
 │   ├── CheckpointNotFound (FileNotFoundError)
 │   ├── CheckpointInvalid  (ValueError)  header, index or size do not agree
@@ -99,6 +100,10 @@ class WheelRejected(InstallError, ValueError):
 
 class AlreadyImported(InstallError, ImportError):
     """The running kernel has imported another version of a distribution."""
+
+
+class EnvironmentRefused(InstallError, PermissionError):
+    """The kernel's own environment is not ours to change; nothing of it was."""
 
 
 class LoadError(ZerostartError):

@@ -36,6 +36,9 @@ class Job:
         settings: Settings,
         indexes: Indexes,
         work: Operation,
+        *,
+        environment: Environment | None = None,
+        pending: type[Pending] = Pending,
     ) -> None:
         self._lock = lock
         self._root = root
@@ -45,8 +48,8 @@ class Job:
         self._connections = Connections(indexes, settings.http_timeout)
         names = [each.name for each in lock.packages]
         closure = Closure(names, request.extras())
-        self._environment = Environment(root, copy=settings.no_shared_cache)
-        self.pending = Pending(root, names, self._demand, closure.of)
+        self._environment = environment or Environment(root, copy=settings.no_shared_cache)
+        self.pending = pending(root, names, self._demand, closure.of)
         self.pipeline = Pipeline(
             lock,
             self._environment,
@@ -72,24 +75,27 @@ class Job:
 
         Whatever goes wrong is raised here, and in every import that waits for it.
         """
-        key = self._root.name
         try:
             self._work.on_cancel(self._cancelled)
-            self.pending.watch(True)
-            with self._store.lock(f"build-{key}", check=self._work.check):
-                self.pending.watch(False)
-                self._have()
-                about = self._about()
-                if self._store.get(ROOM, key) is None:
-                    with self._store.build(ROOM, key, about):
-                        self._environment.prepare()
-                        if self.pending.missing:
-                            self.pipeline.run()
+            self._make()
         except BaseException as error:
             self.pending.fail(as_error(error, self._store))
             raise as_error(error, self._store) from error
         finally:
             self._connections.close()
+
+    def _make(self) -> None:
+        key = self._root.name
+        self.pending.watch(True)
+        with self._store.lock(f"build-{key}", check=self._work.check):
+            self.pending.watch(False)
+            self._have()
+            about = self._about()
+            if self._store.get(ROOM, key) is None:
+                with self._store.build(ROOM, key, about):
+                    self._environment.prepare()
+                    if self.pending.missing:
+                        self.pipeline.run()
 
     def _have(self) -> None:
         """Let in what an earlier process, or another one just now, has finished."""

@@ -16,6 +16,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from installer.scripts import Script
@@ -33,20 +34,40 @@ class EditedInStore(Exception):
     """A file in the store is not what was published: somebody wrote through a hardlink."""
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the parts of a wheel go, and the interpreter that scripts begin with."""
+
+    site: Path
+    bin: Path
+    headers: Path
+    data: Path
+    python: Path
+
+    @classmethod
+    def below(cls, root: Path) -> Places:
+        """Those of an environment of the store."""
+        headers = root / "include" / "site" / PYTHON
+        return cls(site_of(root), root / "bin", headers, root, root / OURS / "python")
+
+
 class Environment:
     """The directories of one environment. `add()` may be called from several threads."""
 
-    def __init__(self, root: Path, *, copy: bool = False) -> None:
+    def __init__(self, root: Path, *, copy: bool = False, places: Places | None = None) -> None:
+        places = places or Places.below(root)
         self.root = root
-        self.site = site_of(root)
-        self.bin = root / "bin"
+        self.site = places.site
+        self.bin = places.bin
+        self._python = str(places.python)
+        self._data = f"{places.data}/"
         self._copy = copy
         self._lock = threading.Lock()
         self._owners: dict[str, int] = {}
         self._bases = {
             SITE: f"{self.site}/",
             SCRIPTS: f"{self.bin}/",
-            HEADERS: f"{root}/include/site/{PYTHON}/",
+            HEADERS: f"{places.headers}/",
         }
 
     def prepare(self) -> None:
@@ -66,8 +87,15 @@ class Environment:
     def add(self, locked: Locked, wheel: StoredWheel, order: int) -> None:
         """Link a wheel's files and make its scripts; where two wheels bring one file, the one
         of the higher order has it. Raises EditedInStore before anything wrong is linked."""
+        self._place(locked, wheel, order, self.site / wheel.dist_info)
+
+    def _place(self, locked: Locked, wheel: StoredWheel, order: int, dist_info: Path) -> None:
         tree = f"{wheel.tree}/"
         targets = {place: self._target(place, locked.name) for place in wheel.files}
+        start = f"{SITE}/{wheel.dist_info}/"
+        for place in targets:
+            if place.startswith(start):
+                targets[place] = f"{dist_info}/{place.removeprefix(start)}"
         mine = self._claim(targets.values(), order)
         made: set[str] = set()
         for place, identity in wheel.files.items():
@@ -87,7 +115,7 @@ class Environment:
             if place.startswith(f"{SCRIPTS}/") and self._rewritten(source, target):
                 continue
             self._bring(source, target)
-        self._finish(locked, wheel)
+        self._finish(locked, wheel, dist_info)
 
     def mark(self, locked: Locked) -> None:
         """Say that a distribution is whole."""
@@ -100,7 +128,7 @@ class Environment:
         scheme, _, path = place.partition("/")
         if scheme == HEADERS:
             path = f"{name}/{path}"
-        return self._bases.get(scheme, f"{self.root}/") + path
+        return self._bases.get(scheme, self._data) + path
 
     def _claim(self, targets: Iterable[str], order: int) -> set[str]:
         """Those that no wheel of a higher order has brought."""
@@ -110,20 +138,24 @@ class Environment:
         return mine
 
     def _bring(self, source: str, target: str) -> None:
-        for _ in range(2):
-            if self._copy:
-                break
+        if not self._copy:
             try:
                 os.link(source, target)
                 return
             except FileExistsError:  # of another wheel, or left by an interrupted install
-                os.unlink(target)
+                part = f"{target}.zs-part"
+                Path(part).unlink(missing_ok=True)
+                os.link(source, part)
+                os.replace(part, target)
+                Path(part).unlink(missing_ok=True)  # a rename onto the same file does nothing
+                return
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
                 self._copy = True
-        Path(target).unlink(missing_ok=True)
-        shutil.copy2(source, target)
+        part = f"{target}.zs-part"
+        shutil.copy2(source, part)
+        os.replace(part, target)
 
     def _rewritten(self, source: str, target: str) -> bool:
         data = Path(source).read_bytes()
@@ -135,15 +167,15 @@ class Environment:
 
     def _shebang(self) -> bytes:
         script = Script("", "", "", "console")
-        return script._build_shebang(str(self.root / OURS / "python"), forlauncher=False)
+        return script._build_shebang(self._python, forlauncher=False)
 
     def _write_script(self, target: Path, data: bytes) -> None:
-        target.unlink(missing_ok=True)  # never write through a link into the store
-        target.write_bytes(data)
-        target.chmod(0o755)
+        part = target.with_name(f"{target.name}.zs-part")
+        part.write_bytes(data)
+        part.chmod(0o755)
+        part.replace(target)  # never written through a link into the store
 
-    def _finish(self, locked: Locked, wheel: StoredWheel) -> None:
-        dist_info = self.site / wheel.dist_info
+    def _finish(self, locked: Locked, wheel: StoredWheel, dist_info: Path) -> None:
         made = list(self._make_scripts(wheel))
         installer = dist_info / "INSTALLER"
         installer.unlink(missing_ok=True)
@@ -158,7 +190,8 @@ class Environment:
             writer.writerows(self._moved(row, prefix, locked.name) for row in rows)
         else:
             out.write(text if text.endswith("\n") else f"{text}\n")
-        writer.writerows([self._recorded(str(path)), "", ""] for path in (*made, installer))
+        writer.writerows([self._recorded(str(path)), "", ""] for path in made)
+        writer.writerow([f"{wheel.dist_info}/INSTALLER", "", ""])
         target = dist_info / "RECORD"
         target.unlink(missing_ok=True)
         target.write_text(out.getvalue(), encoding="utf-8")
@@ -171,7 +204,7 @@ class Environment:
             if "/" in name or name in ("", ".", ".."):
                 continue
             script = Script(name, module, attribute, section)
-            _, data = script.generate(str(self.root / OURS / "python"), "posix")
+            _, data = script.generate(self._python, "posix")
             self._write_script(self.bin / name, data)
             yield self.bin / name
 

@@ -7,9 +7,10 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import AlreadyImported, ResolveError, ZerostartError
 from zerostart_jupyter.core.events import Hub, Operation, operation
@@ -20,6 +21,9 @@ from zerostart_jupyter.install.gate import NOTICE, gate
 from zerostart_jupyter.install.indexes import Indexes, read_indexes
 from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.requirements import Request, gather
+
+if TYPE_CHECKING:
+    from zerostart_jupyter.install.background import Job
 
 ROOM = activation.ROOM
 _leases: dict[str, Lease] = {}  # environments of this process; freed when it ends
@@ -113,13 +117,16 @@ def install(
     request: Request | None = None,
     wait: bool = True,
     activate: bool = True,
+    into_kernel: bool = False,
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Installation:
     """The environment that has what was asked for, made if it is not there.
 
     With `wait=False` it returns once it is known what will be installed; imports then wait for
-    their own distribution and what that needs. Raises an InstallError, a StoreError, or Cancelled.
+    their own distribution and what that needs. With `into_kernel` it is this interpreter's own
+    environment that gets what it lacks, as pip would do it; imports then wait for all of it.
+    Raises an InstallError, a StoreError, or Cancelled.
     """
     started = time.perf_counter()
     settings = settings or Settings.read()
@@ -128,11 +135,25 @@ def install(
     indexes = read_indexes(request.index)
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(operation("install", request.title, hub=hub))
-        lock = find_lock(request, indexes, store, settings, work, live_kernel=activate)
-        found = _warm(request, lock, store)
-        if found is None:
-            found = _cold(request, lock, store, settings, indexes, work, stack.pop_all(), started)
-        if activate:
+        own = _import_ours("own") if into_kernel else None
+        places = own.places() if own else None
+        preferred = own.versions(places) if own else {}
+        lock = find_lock(
+            request, indexes, store, settings, work, live_kernel=activate, preferred=preferred
+        )
+        job: Callable[..., Job]
+        if own:
+            found, lock = _into_kernel(request, lock, places), own.missing(lock, places)
+            if not lock.packages:
+                found._done.set()
+            job = partial(own.OwnJob, request, lock, places)
+        else:
+            found = _environment(request, lock, store)
+            job = partial(_job, request, lock, found.environment)
+        if not found.done:
+            start = partial(job, store, settings, indexes, work)
+            _start(found, lock, start, store, work, stack.pop_all(), started)
+        if activate and own is None:
             found.activate()
         found.seconds = time.perf_counter() - started
     if wait:
@@ -152,20 +173,23 @@ def find_lock(
     work: Operation,
     *,
     live_kernel: bool,
+    preferred: Mapping[str, str] | None = None,
 ) -> Lock:
-    """The lock for a request, from an earlier answer or from uv.
+    """The lock for a request, from an earlier answer or from uv, which takes the `preferred`
+    version of a name wherever that will do.
 
     With `live_kernel`, what this process has imported is kept: where the answer has another
     version of it, uv is asked again under that constraint. Raises AlreadyImported if it cannot.
     """
-    lock = _answer(request, indexes, store, settings, work, ())
+    ask = partial(_answer, request, indexes, store, settings, work, preferred or {})
+    lock = ask(())
     contradictions = live.conflicts(lock) if live_kernel else []
     contradictions = [each for each in contradictions if not _let_go(each)]
     if not contradictions:
         return lock
     constraints = tuple(each.constraint for each in contradictions)
     try:
-        return _answer(request, indexes, store, settings, work, constraints)
+        return ask(constraints)
     except ResolveError as error:
         first = contradictions[0]
         raise AlreadyImported(
@@ -181,45 +205,55 @@ def _answer(
     store: Store,
     settings: Settings,
     work: Operation,
+    preferred: Mapping[str, str],
     constraints: tuple[str, ...],
 ) -> Lock:
-    key = answers.request_key(request, indexes, constraints)
+    kept = [f"prefer {name} {version}" for name, version in sorted(preferred.items())]
+    key = answers.request_key(request, indexes, (*constraints, *kept))
     hours = float("inf") if indexes.offline else settings.lock_hours
     lock = answers.cached(store, key, hours)
     if lock is None:
         resolving = _import_ours("resolve")
         building = _import_ours("build")
         builder = building.Builder(store, settings, indexes, work)
-        lock = resolving.resolve(request, indexes, builder, work, constraints)
+        lock = resolving.resolve(request, indexes, builder, work, constraints, preferred)
         answers.keep(store, key, lock)
     return lock
 
 
-def _warm(request: Request, lock: Lock, store: Store) -> Installation | None:
+def _environment(request: Request, lock: Lock, store: Store) -> Installation:
     key = lock.environment_key()
     _hold(store, key)
-    if store.get(ROOM, key) is None:
-        return None
     found = Installation(request, lock, store.path(ROOM, key))
-    found._done.set()
+    if store.get(ROOM, key) is not None:
+        found._done.set()
     return found
 
 
-def _cold(
-    request: Request,
+def _into_kernel(request: Request, lock: Lock, places: Any) -> Installation:
+    found = Installation(request, lock, Path(sys.prefix))
+    found.site_packages, found.bin = places.site, places.bin
+    return found
+
+
+def _job(*needed: Any) -> Job:
+    job: Job = _import_ours("background").Job(*needed)
+    return job
+
+
+def _start(
+    found: Installation,
     lock: Lock,
+    make: Callable[[], Job],
     store: Store,
-    settings: Settings,
-    indexes: Indexes,
     work: Operation,
     stack: contextlib.ExitStack,
     started: float,
-) -> Installation:
+) -> None:
     background = _import_ours("background")
-    found = Installation(request, lock, store.path(ROOM, lock.environment_key()))
     found.warm = False
     try:
-        job = background.Job(request, lock, found.environment, store, settings, indexes, work)
+        job = make()
         found._cancel, found._demand = work.cancel, job.pipeline.demand
         gate.open(job.pending)
         job.guess(live.shadowed(lock))
@@ -241,7 +275,6 @@ def _cold(
     thread = threading.Thread(target=carry_out, name="zerostart-install", daemon=True)
     gate.workers.add(thread)
     thread.start()
-    return found
 
 
 def _hold(store: Store, key: str) -> None:

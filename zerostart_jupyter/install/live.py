@@ -33,7 +33,7 @@ class Conflict:
 
 def conflicts(lock: Lock, paths: Iterable[str] | None = None) -> list[Conflict]:
     """The imported distributions that the lock has in another version."""
-    present = _installed(sys.path if paths is None else paths)
+    present = installed(sys.path if paths is None else paths)
     found = []
     for locked in lock.packages:
         for version, dist_info in present.get(locked.name, []):
@@ -46,7 +46,7 @@ def conflicts(lock: Lock, paths: Iterable[str] | None = None) -> list[Conflict]:
 
 def shadowed(lock: Lock, paths: Iterable[str] | None = None) -> dict[str, ImportNames]:
     """What another version of a locked distribution, installed here, can be imported as."""
-    present = _installed(sys.path if paths is None else paths)
+    present = installed(sys.path if paths is None else paths)
     found = {}
     for locked in lock.packages:
         for version, dist_info in present.get(locked.name, [])[:1]:
@@ -55,7 +55,7 @@ def shadowed(lock: Lock, paths: Iterable[str] | None = None) -> dict[str, Import
     return found
 
 
-def _installed(paths: Iterable[str]) -> dict[str, list[tuple[str, Path]]]:
+def installed(paths: Iterable[str]) -> dict[str, list[tuple[str, Path]]]:
     """Versions and dist-infos by name in the order of the path, told from directory names."""
     found: dict[str, list[tuple[str, Path]]] = {}
     for path in paths:

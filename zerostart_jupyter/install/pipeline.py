@@ -140,6 +140,11 @@ class Pipeline:
         del self._wheels[name]
         self._left.discard(name)
 
+    @property
+    def left(self) -> bool:
+        """True while there is something to bring."""
+        return bool(self._left)
+
     def halt(self, error: BaseException) -> None:
         """End the work from outside, with this error; a later call does nothing."""
         with self._changed:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -66,10 +66,14 @@ def resolve(
     builder: Builder,
     operation: Operation,
     constraints: Sequence[str] = (),
+    preferred: Mapping[str, str] | None = None,
 ) -> Lock:
-    """Ask uv. Raises RequirementError, ResolveError or NetworkError, each in one sentence."""
+    """Ask uv; it takes the `preferred` version of a name wherever that will do.
+
+    Raises RequirementError, ResolveError or NetworkError, each in one sentence.
+    """
     with tempfile.TemporaryDirectory(prefix="zerostart-") as scratch:
-        text = _ask(request, indexes, Path(scratch), operation, constraints)
+        text = _ask(request, indexes, Path(scratch), operation, constraints, preferred or {})
     try:
         chosen = list(Pylock.from_dict(tomllib.loads(text)).select())
     except (PylockSelectError, PylockValidationError, tomllib.TOMLDecodeError) as error:
@@ -95,6 +99,7 @@ def _ask(
     scratch: Path,
     operation: Operation,
     constraints: Sequence[str],
+    preferred: Mapping[str, str],
 ) -> str:
     command = [find_uv(), "pip", "compile", "--format", "pylock.toml", "--python", sys.executable]
     command += ["--quiet", "--no-header", "--no-annotate", "--color", "never"]
@@ -105,6 +110,14 @@ def _ask(
         file = scratch / "constraints.txt"
         file.write_text("\n".join(constraints))
         command += ["--constraints", str(file)]
+    earlier = scratch / "pylock.toml"
+    if preferred:  # uv keeps to what an earlier answer in its place says
+        lines = [
+            f'[[packages]]\nname = "{name}"\nversion = "{preferred[name]}"' for name in preferred
+        ]
+        head = 'lock-version = "1.0"\ncreated-by = "zerostart"'
+        earlier.write_text("\n".join([head, *lines]))
+        command += ["--output-file", str(earlier)]
     command += ["-"] if request.specs else []
     command += [str(path) for path in request.files]
     environment = {**os.environ, **indexes.environment}
@@ -113,7 +126,7 @@ def _ask(
     )
     if status:
         raise explain(errors, request)
-    return out
+    return earlier.read_text(encoding="utf-8") if preferred else out
 
 
 def run(

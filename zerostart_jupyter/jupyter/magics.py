@@ -34,6 +34,8 @@ ACTIONS = {
     "rename": "NAME NEW",
     "delete": "NAME",
     "publish": "NAME",
+    "auto": "on|off",
+    "undo": "[N]",
     "doctor": "",
 }
 NAMING = ("show", "restore", "clone", "rename", "delete", "publish")  # take an existing name
@@ -89,7 +91,9 @@ class ZerostartMagics(Magics):
         settings = self._settings()
         if args.dry_run:
             return engine.plan(request, settings=settings)
-        return engine.install(request=request, wait=args.wait, settings=settings)
+        return engine.install(
+            request=request, wait=args.wait, into_kernel=args.into_kernel, settings=settings
+        )
 
     @magic_arguments()
     @argument("source", help="a .safetensors file, an index, a directory, a hub id or a URL")
@@ -134,7 +138,7 @@ class ZerostartMagics(Magics):
     @argument(
         "action", help=", ".join(f"{name} {takes}".strip() for name, takes in ACTIONS.items())
     )
-    @argument("names", nargs="*", help="the snapshot's name")
+    @argument("names", nargs="*", help="the snapshot's name, or what the action takes")
     @argument("--replace", action="store_true", help="save over a snapshot of the same name")
     @argument("--tier", default="auto", help="auto, process or portable")
     @argument("--park", action="store_true", help="leave the GPU's memory free after saving")
@@ -145,17 +149,28 @@ class ZerostartMagics(Magics):
 
         `save NAME` leaves the kernel running; `restore NAME` puts the saved one in its place;
         `clone NAME` starts it beside this one; `publish NAME` makes it a kernel to choose.
+        After `auto on` each cell can be undone: `undo` goes back to before the last one, `undo 3`
+        to before the last three; files that they wrote stay as they are.
 
         Example: `%zs_snapshot save ready`
         """
         args = _parse(self.zs_snapshot, line)
         takes = ACTIONS.get(args.action)
-        if takes is None or len(args.names) != len(takes.split()):
+        if takes is None or not _fits(args.names, takes.split()):
             known = " | ".join(f"{name} {takes}".strip() for name, takes in ACTIONS.items())
             raise UsageError(f"%zs_snapshot {line.strip()}: expected one of {known}")
         from zerostart_jupyter.jupyter import actions
 
         return actions.run(args.action, args.names, args, self._settings())
+
+
+def _fits(given: list[str], takes: list[str]) -> bool:
+    """Whether these are the words an action takes: NAME, one|other, [what may be left out]."""
+    needed = sum(not each.startswith("[") for each in takes)
+    chosen = zip(given, takes, strict=False)
+    return needed <= len(given) <= len(takes) and all(
+        word in kind.split("|") for word, kind in chosen if "|" in kind
+    )
 
 
 def _parse(magic: Any, line: str) -> argparse.Namespace:
