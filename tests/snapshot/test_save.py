@@ -206,8 +206,8 @@ def test_many_saves_leak_nothing(python: Kernel) -> None:
 
     def assert_no_more_than(before: tuple[int, int, list[int]]) -> None:
         after = held()
-        # A client's connection that comes back a little later is one descriptor.
-        assert after[0] <= before[0] + 3
+        # The client's five connections may come back a little later; a leak is one a round.
+        assert after[0] <= before[0] + 5
         assert after[1:] == before[1:]
 
     python.run("z.snapshot('one')")
