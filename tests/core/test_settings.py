@@ -45,6 +45,13 @@ def test_seconds_may_be_fractions() -> None:
     assert Settings.read({"ZS_HTTP_TIMEOUT": "2.5"}).http_timeout == 2.5
 
 
+def test_none_at_all_may_be_asked_for() -> None:
+    read = Settings.read({"ZS_MODEL_CACHE_GB": "0.0", "ZS_MAP_MB": "0"})
+    assert (read.model_cache_gb, read.map_mb) == (0, 0)
+    read = Settings.read({"ZS_MODEL_CACHE_GB": "0.5", "ZS_MAP_MB": "2"})
+    assert (read.model_cache_gb, read.map_mb) == (0.5, 2)
+
+
 def test_with_changes_a_copy() -> None:
     read = Settings.read({})
     assert read.with_(chunk_mb=1, window_mb=None) == Settings(chunk_mb=1)
@@ -62,6 +69,8 @@ def test_with_changes_a_copy() -> None:
         ("ZS_HTTP_TIMEOUT", "nan"),
         ("ZS_HTTP_TIMEOUT", "inf"),
         ("ZS_HTTP_TIMEOUT", "soon"),
+        ("ZS_MAP_MB", "-1"),
+        ("ZS_MODEL_CACHE_GB", "-0.5"),
         ("ZS_NO_SYSTEM_CUDA", "perhaps"),
         ("ZEROSTART_CACHE", "~no-such-user-here/cache"),
     ],
