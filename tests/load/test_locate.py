@@ -122,11 +122,11 @@ def test_a_numbered_shard_that_did_not_arrive_is_named_without_an_index(tmp_path
         locate(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.gguf"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.h5", "model.gguf"])
 def test_other_formats_are_named_with_the_way_out(tmp_path: Path, name: str) -> None:
     touch(tmp_path, name)
     for source in (tmp_path, tmp_path / name):
-        with pytest.raises(CheckpointInvalid, match=r"not a safetensors file.*save_file"):
+        with pytest.raises(CheckpointInvalid, match=r"neither a safetensors file nor.*convert it"):
             locate(source)
 
 

@@ -151,6 +151,9 @@ def open_located(located: Located) -> Checkpoint:
                     begin + info.stop,
                 )
                 _admit(entry, entries, located)
+        for alias, name in located.aliases.items():
+            if name in entries:
+                entries.setdefault(alias, replace(entries[name], name=alias))
         _complete(entries, located)
         opened.pop_all()
         located.opened()

@@ -7,50 +7,20 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import CheckpointInvalid, CheckpointNotFound, LoadError
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.core.store import Lease
-from zerostart_jupyter.load import filesystem, hub
-from zerostart_jupyter.load.arriving import Arriving
+from zerostart_jupyter.load import hub
+from zerostart_jupyter.load.located import Located as Located
+from zerostart_jupyter.load.naming import FORMATS, PICKLED, choose, missing, refuse_foreign
+from zerostart_jupyter.load.near import nearer, readable
 
 if TYPE_CHECKING:
     from zerostart_jupyter.load.remote import Repository, Website
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 INDEX_LIMIT = 100_000_000  # bytes; the largest known index has some 10 MB
-
-_NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
-_OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """The shards in order; `homes` says which shard an index promises each tensor in.
-
-    `arriving` are those of the files whose bytes are still to come; `close()` gives them up.
-    """
-
-    title: str
-    files: tuple[Path, ...]
-    homes: Mapping[str, Path] | None = None
-    arriving: Mapping[Path, Arriving] = field(default_factory=dict)
-    leases: Sequence[Lease] = ()
-
-    def close(self) -> None:
-        """Let go of what is still to come."""
-        for each in self.arriving.values():
-            each.close()
-        self.opened()
-
-    def opened(self) -> None:
-        """The files are open: those of our cache may be evicted from now on."""
-        for each in self.leases:
-            each.close()
 
 
 def locate(source: str | Path, settings: Settings | None = None) -> Located:
@@ -59,8 +29,9 @@ def locate(source: str | Path, settings: Settings | None = None) -> Located:
     Raises CheckpointNotFound, CheckpointInvalid, DownloadFailed, LoadError.
     """
     text = os.fspath(source)
+    settings = settings or Settings.read()
     if re.match(r"https?://", text):
-        return _address(text, settings or Settings.read())
+        return readable(_address(text, settings), settings)
     if re.match(r"(?!hf:)[a-z][a-z0-9+.-]*://", text):
         raise LoadError(
             f"{text} cannot be loaded: only http, https and hf addresses are read.",
@@ -68,54 +39,26 @@ def locate(source: str | Path, settings: Settings | None = None) -> Located:
         )
     path = Path(text).expanduser()
     if path.is_dir():
-        return _nearer(_directory(path, _title(path)), settings)
+        return _here(_directory(path, _title(path)), settings)
     if path.exists():
-        return _nearer(_file(path), settings)
+        return _here(_file(path), settings)
     known = hub.parse(text) if isinstance(source, str) else None
     if known is not None and _named_like_a_model(text):
-        located = _repository(*known, settings or Settings.read())
-        return located if located.arriving else _nearer(located, settings)
+        return _here(_repository(*known, settings), settings)
     raise CheckpointNotFound(f"There is no checkpoint at {text}.", remedy="Check the path.")
 
 
-def _nearer(located: Located, settings: Settings | None) -> Located:
-    """The same files, but those on a network file system read through copies of ours."""
-    if not any(_far(path) for path in located.files):
-        return located
-    from zerostart_jupyter.load.cache import ModelCache
-
-    cache = ModelCache(settings=settings)
-    near: dict[Path, Path] = {}
-    arriving: dict[Path, Arriving] = {}
-    leases: list[Lease] = []
-    try:
-        # In one order in every process: two that copy the same files must not wait in a circle.
-        for path in sorted(located.files, key=lambda each: each.resolve()):
-            found = cache.nearer(path)
-            near[path] = path if found is None else found.path
-            if isinstance(found, Arriving):
-                arriving[found.path] = found
-            elif found is not None:
-                leases.append(found.lease)
-    except BaseException:
-        Located(located.title, (), None, arriving, leases).close()
-        raise
-    homes = located.homes and {name: near[path] for name, path in located.homes.items()}
-    files = tuple(near[path] for path in located.files)
-    return Located(located.title, files, homes, arriving, leases)
-
-
-def _far(path: Path) -> bool:
-    with contextlib.suppress(OSError):  # whoever opens it will say what is wrong
-        return filesystem.of_path(path).network
-    return False
+def _here(located: Located, settings: Settings) -> Located:
+    if any(path.suffix in PICKLED for path in located.files):
+        return readable(located, settings)  # which brings it near, too
+    return located if located.arriving else nearer(located, settings)
 
 
 def _named_like_a_model(text: str) -> bool:
     """Whether the hub is asked: not for what must be a file's name."""
     if text.startswith("hf://"):
         return True
-    return not text.endswith((".safetensors", ".json", *_OTHER_FORMATS))
+    return not text.endswith((".json", *FORMATS))
 
 
 def _repository(name: str, revision: str, settings: Settings) -> Located:
@@ -143,7 +86,7 @@ def _repository(name: str, revision: str, settings: Settings) -> Located:
             with contextlib.suppress(LoadError):
                 return _directory(here, name)
             raise
-        return _remote(repository, _choose(repository.names, f"The model {name}"))
+        return _remote(repository, choose(repository.names, f"The model {name}"))
 
 
 def _address(url: str, settings: Settings) -> Located:
@@ -154,8 +97,10 @@ def _address(url: str, settings: Settings) -> Located:
         return _repository(known[0], known[1], settings)
     with Remote(settings) as remote:
         if known is not None:
+            refuse_foreign(known[2])
             return _remote(remote.repository(*known[:2]), [known[2]])
         website = remote.address(url)
+        refuse_foreign(website.title)
         return _remote(website, [""], index=website.title.endswith(".index.json"))
 
 
@@ -166,17 +111,22 @@ def _remote(
     if index is None:
         index = chosen[0].endswith(".index.json")
     if not index:
-        got = source.fetch(chosen)
+        got = source.fetch(chosen, whole=_pickled(source, chosen))
         files = tuple(got.files[name] for name in chosen)
         return Located(source.title, files, arriving=got.arriving, leases=got.leases)
     with contextlib.closing(source.fetch(chosen, whole=True)) as listed:
         promised = _promised(listed.files[chosen[0]])
     folder = chosen[0].rpartition("/")[0]
     paths = {shard: f"{folder}/{shard}".lstrip("/") for shard in sorted(set(promised.values()))}
-    got = source.fetch(list(paths.values()))
+    got = source.fetch(list(paths.values()), whole=_pickled(source, list(paths)))
     homes = {name: got.files[paths[shard]] for name, shard in promised.items()}
     files = tuple(got.files[path] for path in paths.values())
     return Located(source.title, files, homes, got.arriving, got.leases)
+
+
+def _pickled(source: Repository | Website, names: Sequence[str]) -> bool:
+    """Whether files must be here as a whole before anything can be read."""
+    return any(PurePosixPath(name or source.title).suffix in PICKLED for name in names)
 
 
 def _title(path: Path) -> str:
@@ -186,76 +136,15 @@ def _title(path: Path) -> str:
 def _file(path: Path) -> Located:
     if path.name.endswith(".index.json"):
         return _index(path, _title(path.resolve().parent))
-    if path.suffix in _OTHER_FORMATS:
-        raise _foreign(path)
+    refuse_foreign(str(path))
     return Located(_title(path), (path,))
 
 
-def _foreign(path: Path) -> CheckpointInvalid:
-    return CheckpointInvalid(
-        f"{path} is not a safetensors file.",
-        remedy="Convert it once: safetensors.torch.save_file(torch.load(PATH), NEW_PATH).",
-    )
-
-
 def _directory(path: Path, title: str) -> Located:
-    chosen = _choose([each.name for each in path.iterdir()], f"The directory {path}")
+    chosen = choose([each.name for each in path.iterdir()], f"The directory {path}")
     if chosen[0].endswith(".index.json"):
         return _index(path / chosen[0], title)
     return Located(title, tuple(path / name for name in chosen))
-
-
-def _choose(names: Sequence[str], where: str) -> list[str]:
-    """The index, or the files, that are the checkpoint of a place; those in folders are others'."""
-    if len(names) == 1:
-        if PurePosixPath(names[0]).suffix in _OTHER_FORMATS:
-            raise _foreign(Path(names[0]))
-        return list(names)
-    files = sorted(name for name in names if "/" not in name)
-    weights = [name for name in files if name.endswith(".safetensors")]
-    indexes = [name for name in files if name.endswith(".index.json")]
-    if INDEX in indexes:
-        return [INDEX]
-    if SINGLE in weights:
-        return [SINGLE]
-    indexes = [name for name in indexes if ".safetensors" in name]
-    if len(indexes) == 1:
-        return indexes
-    if len(weights) == 1:
-        return weights
-    if not weights:
-        others = [name for name in files if PurePosixPath(name).suffix in _OTHER_FORMATS]
-        if others:
-            raise _foreign(Path(others[0]))
-        raise CheckpointNotFound(f"{where} holds no safetensors file.", remedy="Check the path.")
-    if not indexes and (whole := _numbered(weights, where)) is not None:
-        return whole
-    choice = ", ".join((indexes or weights)[:4])
-    raise CheckpointInvalid(
-        f"{where} holds several checkpoints: {choice}.",
-        remedy="Name the file, or the index, that you mean.",
-    )
-
-
-def _numbered(names: Sequence[str], where: str) -> list[str] | None:
-    """Shards named NAME-00001-of-0000N without an index, if they are one set."""
-    matches = [_NUMBERED.fullmatch(name) for name in names]
-    found = [match for match in matches if match is not None]
-    if len(found) != len(names) or len({(match[1], match[3]) for match in found}) != 1:
-        return None
-    count = int(found[0][3])
-    here = {int(match[2]) for match in found}
-    for number in range(1, count + 1):
-        if number not in here:
-            raise _missing(f"{found[0][1]}-{number:05d}-of-{count:05d}.safetensors", where)
-    return list(names)
-
-
-def _missing(shard: str, where: str) -> CheckpointNotFound:
-    return CheckpointNotFound(
-        f"The shard {shard} is missing in {where[:1].lower()}{where[1:]}.",
-        remedy="Download the checkpoint again: a part of it did not arrive.",
-    )
 
 
 def _index(path: Path, title: str) -> Located:
@@ -263,7 +152,7 @@ def _index(path: Path, title: str) -> Located:
     files = tuple(sorted(set(homes.values())))
     for shard_path in files:
         if not shard_path.exists():
-            raise _missing(shard_path.name, f"the directory {shard_path.parent}")
+            raise missing(shard_path.name, f"the directory {shard_path.parent}")
     return Located(title, files, homes)
 
 

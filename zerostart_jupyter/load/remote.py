@@ -32,7 +32,7 @@ from zerostart_jupyter.load.http import (
     refusal_error,
     strong_validator,
 )
-from zerostart_jupyter.load.places import Kept, Snapshot, in_store
+from zerostart_jupyter.load.places import ROOM, Kept, Snapshot, in_store
 
 HEAD = 256 << 10  # bytes of each file that are fetched before anything is planned: its header
 HURRY = 10.0  # seconds, as huggingface_hub waits before it falls back
@@ -70,9 +70,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Coming:
-    """A file that is not here: `begin` takes the lock that `key` names, and may have to wait."""
+    """A file that is not here and will be `file`: `begin` takes the lock that `key` names, and may
+    have to wait."""
 
     key: str
+    file: Path
     begin: Callable[[], Kept | Here | Arriving]
 
 
@@ -146,6 +148,7 @@ class Remote:
                     with contextlib.closing(arriving):
                         arriving.complete(self._settings.parallel_downloads)
                 found.arriving.clear()
+                found.files |= {name: each.file for name, each in coming}
         except BaseException:
             found.close()
             raise
@@ -212,7 +215,7 @@ class Repository:
                 return Here(file)
             return Arriving(place, HttpFile(session, answer.url, int(size), own), int(size))
 
-        return Coming(etag, begin)
+        return Coming(etag, file, begin)
 
 
 class Website:
@@ -239,17 +242,16 @@ class Website:
         validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         key = "url-" + sha256(f"{_unsigned(url)}\n{validator}\n{size}".encode()).hexdigest()[:40]
         if validator is None:  # the same address may have other bytes each time
-            self._store.remove("models", key)
+            self._store.remove(ROOM, key)
             self._store.remove("partial", key)
         named = re.sub(r"[^\w.+-]", "_", unquote(urlsplit(url).path).rpartition("/")[2])
+        kept = named.lstrip(".") or "file"
         about = {"source": shown(url), "kind": "address", "bytes": size}
         own = strong_validator(answer) if answer.url == url else None
 
         def begin() -> Kept | Arriving:
             room = ModelCache(settings=self._settings).make_room(size)
-            place = in_store(
-                self._store, key, named.lstrip(".") or "file", key, about, session.check
-            )
+            place = in_store(self._store, key, kept, key, about, session.check)
             if isinstance(place, Kept):
                 return place
             if not room:
@@ -261,7 +263,7 @@ class Website:
                 )
             return Arriving(place, HttpFile(session, url, size, own), size)
 
-        return Coming(key, begin)
+        return Coming(key, self._store.path(ROOM, key) / kept, begin)
 
 
 def _unsigned(url: str) -> str:
