@@ -21,6 +21,11 @@
 #define NFS_SUPER_MAGIC 0x6969
 #define POPULATE_READ 22
 
+/* How often something failed as told: a test whose fault never bites proves nothing. */
+static long long bites;
+long long fault_bites(void) { return __atomic_load_n(&bites, __ATOMIC_RELAXED); }
+static void bite(void) { __atomic_add_fetch(&bites, 1, __ATOMIC_RELAXED); }
+
 static int concerned(int fd) {
     const char *below = getenv("FAULT_BELOW");
     char link[64], path[4096];
@@ -45,17 +50,22 @@ static ssize_t allowed(int fd, size_t count, off_t offset) {
     if (!concerned(fd)) return (ssize_t)count;
     long long eintr = told("eintr"), eio = told("eio"), most = told("short");
     if (eintr > 0 && __atomic_add_fetch(&reads, 1, __ATOMIC_RELAXED) % eintr == 0) {
+        bite();
         errno = EINTR;
         return -1;
     }
     if (eio >= 0 && offset + (long long)count > eio) {
+        bite();
         if (offset >= eio) {
             errno = EIO;
             return -1;
         }
         count = (size_t)(eio - offset);
     }
-    if (most > 0 && (long long)count > most) count = (size_t)most;
+    if (most > 0 && (long long)count > most) {
+        bite();
+        count = (size_t)most;
+    }
     return (ssize_t)count;
 }
 
@@ -95,12 +105,26 @@ PREAD(pread64)
 PREADV(preadv)
 PREADV(preadv64)
 
+#define PREADV2(NAME)                                                                      \
+    ssize_t NAME(int fd, const struct iovec *parts, int n, off_t offset, int flags) {      \
+        static ssize_t (*real)(int, const struct iovec *, int, off_t, int);                \
+        if (real == NULL) real = next(#NAME);                                              \
+        ssize_t may = allowed(fd, total(parts, n), offset);                                \
+        if (may < 0) return may;                                                           \
+        if (n != 1) return real(fd, parts, n, offset, flags);                              \
+        struct iovec one = {parts[0].iov_base, (size_t)may};                               \
+        return real(fd, &one, 1, offset, flags);                                           \
+    }
+PREADV2(preadv2)
+PREADV2(preadv64v2)
+
 #define PWRITE(NAME)                                                                       \
     ssize_t NAME(int fd, const void *from, size_t count, off_t offset) {                   \
         static ssize_t (*real)(int, const void *, size_t, off_t);                          \
         if (real == NULL) real = next(#NAME);                                              \
         long long full = concerned(fd) ? told("enospc") : -1;                              \
         if (full >= 0 && offset + (long long)count > full) {                               \
+            bite();                                                                        \
             errno = ENOSPC;                                                                \
             return -1;                                                                     \
         }                                                                                  \
@@ -122,6 +146,7 @@ int madvise(void *address, size_t length, int advice) {
     if (real == NULL) real = next("madvise");
     /* One page is how the kernel is asked whether it can. */
     if (advice == POPULATE_READ && length > 4096 && told("populate") >= 0) {
+        bite();
         errno = EFAULT;
         return -1;
     }
