@@ -16,7 +16,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotError
@@ -39,6 +39,7 @@ class Sockets:
     def __init__(self, kernel: LiveKernel) -> None:
         self._kernel = kernel
         self._released: dict[str, str] = {}  # channel -> endpoint
+        self._listening: dict[int, int] = {}  # port -> descriptor
         self._heartbeat: int | None = None
         self.subscribers = 0
 
@@ -61,12 +62,20 @@ class Sockets:
         kernel.stop_heartbeat()
         _wait_until_free(set(own.values()), channels["stdin"])
 
-    def take(self, connection: Mapping[str, Any] | None = None, *, subscribers: int = 0) -> None:
+    def take(
+        self,
+        connection: Mapping[str, Any] | None = None,
+        *,
+        subscribers: int = 0,
+        listening: Mapping[int, int] | None = None,
+    ) -> None:
         """Bind what was let go again, or the ports of another connection (0: any).
 
-        With another connection `subscribers` are expected at iopub, at least one.
+        With another connection `subscribers` are expected at iopub, at least one; `listening` are
+        sockets that listen there already, by port.
         """
         kernel = self._kernel
+        self._listening = dict(listening or {})
         if connection is None:
             ends = self._released
             heartbeat, expected, patience = self._heartbeat, self.subscribers, RETURN
@@ -93,11 +102,11 @@ class Sockets:
         if name not in ends:
             return None
         channel = self._kernel.channels()[name]
-        secure = self._kernel.secure if name != "pipe" else lambda socket: None
+        prepare = self._preparation(name, ends[name])
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                endpoint = channel.bind(_ANY if name == "pipe" else ends[name], secure)
+                endpoint = channel.bind(_ANY if name == "pipe" else ends[name], prepare)
                 break
             except OSError as error:  # zmq.ZMQError is one
                 if time.monotonic() > deadline:
@@ -110,6 +119,19 @@ class Sockets:
             self._kernel.note_pipe(endpoint)
         self._released[name] = endpoint
         return endpoint
+
+    def _preparation(self, name: str, endpoint: str) -> Callable[[Any], None]:
+        import zmq
+
+        port = endpoint.rpartition(":")[2]
+        given = self._listening.pop(int(port), -1) if port.isdecimal() else -1
+
+        def prepare(socket: Any) -> None:
+            if name != "pipe":
+                self._kernel.secure(socket)
+            socket.setsockopt(zmq.USE_FD, given)
+
+        return prepare
 
     def _ports(self) -> dict[str, int]:
         ends = ((name, self._released[name]) for name in PORTS)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any
 
-from zerostart_jupyter.snapshot import random_states
+from zerostart_jupyter.snapshot import listening, random_states
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.hooks import tell_restored
 from zerostart_jupyter.snapshot.quiesce import Sockets
@@ -70,7 +70,12 @@ def come_alive(
             kernel.enqueue([[bytes.fromhex(part) for part in each] for each in asked["waiting"]])
             kernel.serve([bytes.fromhex(part) for part in asked["identities"]], asked["request"])
             kernel.take_position(asked["position"])
-        sockets.take(message["connection"], subscribers=asked.get("subscribers", 0))
+        place = message["listening"]
+        sockets.take(
+            message["connection"],
+            subscribers=asked.get("subscribers", 0),
+            listening=listening.take(place) if place else None,
+        )
         kernel.write_connection_file()
     except BaseException as error:
         channel.say(describe(error))

@@ -21,7 +21,7 @@ from typing import Any
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
 from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.snapshot import ports, wire
+from zerostart_jupyter.snapshot import listening, ports, wire
 from zerostart_jupyter.snapshot.catalog import Catalog
 from zerostart_jupyter.snapshot.launch import status_directory
 from zerostart_jupyter.snapshot.restored import Restored, prepare
@@ -81,6 +81,7 @@ class Shepherd:
         self._signals, self._waker = socket.socketpair()
         self._pending: list[int] = []
         self._held: list[socket.socket] = []  # ports, until the kernel listens there
+        self._offer: listening.Offer | None = None
 
     def begin(self, snapshot: str, adopted: str | None = None) -> None:
         """Start restoring, or take over what the kernel we once were has restored."""
@@ -91,6 +92,7 @@ class Shepherd:
             self._held = [socket.socket(fileno=number) for number in taken["held"]]
         else:
             restored = prepare(snapshot)
+            self._hold_ports()
         self._kernel = self._watched(restored)
         self._open_progress(restored)
         if adopted:
@@ -102,6 +104,8 @@ class Shepherd:
             for key, _ in self._selector.select(_TICK):
                 if key.data is None:
                     self._pass_signals_on()
+                elif isinstance(key.data, listening.Offer):
+                    key.data.serve()
                 else:
                     ended = self._hear(key.data)
                     if ended is not None:
@@ -114,6 +118,7 @@ class Shepherd:
         for each in (self._kernel, self._next):
             if each is not None:
                 each.kill()
+        self._release_ports()
         if self._status is not None:
             self._status.close()
 
@@ -181,8 +186,7 @@ class Shepherd:
         if old is None or restored is None:
             return
         self._unwatch(old)
-        with contextlib.suppress(OSError, ValueError):
-            self._held = ports.hold(json.loads(self._file.read_text()))
+        self._hold_ports()
         old.kill()
         restored.revive = revive
         self._kernel, self._next = restored, None
@@ -218,6 +222,7 @@ class Shepherd:
                 "kind": "live",
                 "connection_file": str(self._file),
                 "connection": connection,
+                "listening": self._offer_sockets(connection),
                 "saved": restored.saved,
                 "environment": {name: os.environ[name] for name in _FROM_US if name in os.environ},
                 "revive": restored.revive,
@@ -248,7 +253,27 @@ class Shepherd:
         self._work = None
         self._progress.close()
 
+    def _hold_ports(self) -> None:
+        """Listen from now on; what is wrong with the file is told when the kernel needs it."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            connection = json.loads(self._file.read_text())
+            self._held = ports.hold(connection)
+            listening.begin(self._held, connection)
+
+    def _offer_sockets(self, connection: dict[str, Any]) -> str | None:
+        """Where the kernel finds the sockets that listen for it."""
+        sockets = listening.begin(self._held, connection)
+        if not sockets:
+            return None
+        self._offer = listening.Offer(sockets)
+        self._selector.register(self._offer, selectors.EVENT_READ, self._offer)
+        return self._offer.path
+
     def _release_ports(self) -> None:
+        if self._offer is not None:
+            self._selector.unregister(self._offer)
+            self._offer.close()
+            self._offer = None
         for each in self._held:
             each.close()
         self._held = []
