@@ -65,7 +65,7 @@ def test_rename_publish_and_delete(capsys: pytest.CaptureFixture[str], tmp_path:
     assert list((tmp_path / "cache" / "snapshots").iterdir()) == []
 
 
-@pytest.mark.parametrize("action", ["show", "delete", "publish", "clone"])
+@pytest.mark.parametrize("action", ["show", "delete", "publish", "verify", "clone"])
 def test_an_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str], action: str) -> None:
     assert main(["snapshot", action, "nothing"]) == 1
     said = capsys.readouterr()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,9 +20,10 @@ from zerostart_jupyter.snapshot.manifest import Manifest, digests
 
 pytestmark = pytest.mark.criu
 
+# Above 32 MiB malloc always maps: below, that depends on what was freed before.
 ARRAYS = (
     "import hashlib, numpy\n"
-    "a = numpy.random.default_rng(0).integers(0, 255, 24 << 20, 'u1')\n"
+    "a = numpy.random.default_rng(0).integers(0, 255, 40 << 20, 'u1')\n"
     "digest = lambda: hashlib.sha256(a).hexdigest()\n"
     "h = digest()"
 )
@@ -31,8 +31,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def arrays(python: Kernel) -> Iterator[Kernel]:
-    """A kernel with 24 MiB that nothing else has, saved as `one` and published."""
+def arrays(python: Kernel) -> Kernel:
+    """A kernel with 40 MiB that nothing else has, saved as `one` and published."""
     python.run(ARRAYS)
     python.run("z.snapshot('one')")
     snapshot.publish("one")
@@ -53,8 +53,8 @@ def test_arrays_are_mapped_and_clones_share_them(arrays: Kernel) -> None:
         assert [each.run("digest() == h") for each in (one, two)] == ["True", "True"]
         for each in (one, two):
             maps = [m for m in _maps(each) if m.path == str(backing_file("one"))]
-            assert sum(m.rss for m in maps) >= 24 * MIB
-            assert sum(m.pss for m in maps) <= 13 * MIB
+            assert sum(m.rss for m in maps) >= 40 * MIB
+            assert sum(m.pss for m in maps) <= 21 * MIB
             assert sum(m.private_dirty for m in maps) == 0
         one.run("a[:] = 7")
         assert two.run("digest() == h") == "True"
@@ -67,7 +67,7 @@ def test_arrays_are_mapped_and_clones_share_them(arrays: Kernel) -> None:
 def test_a_second_save_of_the_same_kernel_adds_no_array(arrays: Kernel, with_criu: Path) -> None:
     first = snapshot.show("one").bytes
     arrays.run("z.snapshot('two')")
-    assert snapshot.show("two").bytes <= first - 20 * MIB
+    assert snapshot.show("two").bytes <= first - 36 * MIB
     assert backing_file("two") == backing_file("one")
     snapshot.delete("one")
     snapshot.publish("two")
@@ -127,7 +127,7 @@ def test_neighbours_grow_apart(python: Kernel) -> None:
     python.run(
         "import ctypes; c = ctypes.CDLL(None)\n"
         "for f in (c.malloc, c.realloc): f.restype = ctypes.c_void_p\n"
-        "size = 8 << 20\n"
+        "size = 33 << 20\n"
         "places = [c.malloc(ctypes.c_size_t(size)) for _ in range(3)]\n"
         "for n, p in enumerate(places): ctypes.memset(ctypes.c_void_p(p), 65 + n, size)"
     )
@@ -145,7 +145,7 @@ def test_neighbours_grow_apart(python: Kernel) -> None:
         assert found == "[({65}, {0}), ({66}, {0}), ({67}, {0})]"
 
 
-@pytest.mark.parametrize("where", [0, 12 * MIB, 25 * MIB])
+@pytest.mark.parametrize("where", [0, 20 * MIB, 41 * MIB])
 def test_a_damaged_file_is_refused(arrays: Kernel, where: int) -> None:
     path = backing_file("one")
     with path.open("r+b") as stream:
@@ -155,6 +155,18 @@ def test_a_damaged_file_is_refused(arrays: Kernel, where: int) -> None:
         snapshot.clone("one")
     assert "SnapshotCorrupt" in arrays.attempt("z.restore('one')").error
     assert arrays.run("digest() == h") == "True"
+
+
+def test_a_disk_that_lost_a_bit_is_found_by_looking(arrays: Kernel, with_criu: Path) -> None:
+    assert snapshot.verify("one").name == "one"
+    path = backing_file("one")
+    times = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(20 * MIB)
+        stream.write(b"damage")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(SnapshotCorrupt, match="is not what was written"):
+        snapshot.verify("one")
 
 
 def test_nothing_is_mapped_where_nobody_wants_it(
@@ -175,11 +187,11 @@ def test_a_mapped_restore_and_a_plain_one_have_the_same_memory(
     with kernel() as python:
         python.run("import zerostart_jupyter.snapshot as z\n" + ARRAYS)
         python.run("b = [bytes([n]) * (5 << 20) for n in range(4)]; c = numpy.zeros(9 << 20, 'u1')")
-        python.run("import torch; t = torch.arange(3 << 20); u = torch.empty(64 << 20)")
+        python.run("import torch; t = torch.arange(5 << 20); u = torch.empty(64 << 20)")
         python.run("z.snapshot('plain')")
     monkeypatch.delenv("ZS_MAP_MB")
     _mapped_copy("plain", "mapped")
-    assert len(snapshot.show("mapped").manifest().memory) >= 6
+    assert len(snapshot.show("mapped").manifest().memory) >= 2
 
     kill = os.kill
 

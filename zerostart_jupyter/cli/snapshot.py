@@ -9,7 +9,7 @@ from typing import Any
 
 from zerostart_jupyter.cli import output
 
-HELP = "list, show, rename, delete, publish or clone snapshots of kernels"
+HELP = "list, show, rename, delete, publish, verify or clone snapshots of kernels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,7 @@ _ACTIONS: dict[str, tuple[str, Sequence[str]]] = {
     "rename": ("give one another name", ("OLD", "NEW")),
     "delete": ("remove one; kernels restored from it live on", ("NAME",)),
     "publish": ("make one a kernel to choose in any client", ("NAME",)),
+    "verify": ("read all of one and compare it with its digests", ("NAME",)),
     "clone": ("start a kernel from one, by itself", ("NAME",)),
 }
 
@@ -83,6 +84,13 @@ def _publish(args: argparse.Namespace) -> None:
     folder = snapshot.publish(args.name)
     body = {"kernelspec": folder.name, "path": str(folder)}
     output.emit(args, body, f"Kernel {folder.name!r} is there to choose: {folder}")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from zerostart_jupyter import snapshot
+
+    found = snapshot.verify(args.name)
+    output.emit(args, found.as_json(), f"Snapshot {found.name!r} is as it was written.")
 
 
 def _clone(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zerostart_jupyter.snapshot.clones import clone as clone
     from zerostart_jupyter.snapshot.hooks import on_restored as on_restored
     from zerostart_jupyter.snapshot.in_place import restore as restore
+    from zerostart_jupyter.snapshot.integrity import verify as verify
     from zerostart_jupyter.snapshot.save import Saved as Saved
     from zerostart_jupyter.snapshot.save import snapshot as snapshot
     from zerostart_jupyter.snapshot.tiers import capabilities as capabilities
@@ -29,6 +30,7 @@ _HOMES = {
     "Saved": "save",
     "snapshot": "save",
     "capabilities": "tiers",
+    "verify": "integrity",
 }
 
 __all__ = [*_HOMES, "delete", "publish", "rename", "show", "snapshots"]

@@ -1,0 +1,27 @@
+"""`verify()`: every byte of a snapshot against its digests.
+
+A restore checks as much as keeps it quick and never wrong: all image files are read and digested
+before any restored process runs; of the files that are mapped instead, inode, size and times, and
+their digests only where those differ (see `backing`). What that cannot see is a disk that returns
+other data than was written, without an error; this can.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.snapshot import backing, manifest
+from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
+
+
+def verify(name: str, *, settings: Settings | None = None) -> SnapshotInfo:
+    """The snapshot, after all of it was read; raises SnapshotNotFound or SnapshotCorrupt."""
+    catalog = Catalog(settings)
+    found = catalog.get(name)
+    with catalog.store.lease(ROOM, found.id):
+        said = found.manifest()
+        manifest.verify(said, found.images)
+        files = [backing.Backed(Path(path), *of) for path, of in said.memory.items()]
+        backing.verify(catalog.store, files, thorough=True)
+    return found
