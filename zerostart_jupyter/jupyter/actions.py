@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
+
 from zerostart_jupyter import snapshot as engine
 from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.jupyter import where
@@ -42,12 +44,26 @@ def run(action: str, names: Sequence[str], args: argparse.Namespace, settings: S
         from zerostart_jupyter.doctor import table as as_table
 
         return Text(as_table(doctor()))
+    if action == "auto":
+        return engine.auto(names[0] == "on", settings=settings)
+    if action == "undo":
+        engine.undo(_cells(names))
     done = getattr(engine, action)(*names, settings=settings)
     if action == "delete":
         return Text(f"Deleted snapshot {done.name!r}: {size(done.bytes)} are free again.")
     if action == "publish":
         return Text(f"Choose the kernel 'Snapshot {names[0]}', or run {done.name} anywhere.")
     return done
+
+
+def _cells(names: Sequence[str]) -> int:
+    """How many cells to undo: one, if nothing was said."""
+    if not names:
+        return 1
+    try:
+        return int(names[0])
+    except ValueError as error:
+        raise UsageError(f"%zs_snapshot undo: {names[0]!r} is not a number of cells") from error
 
 
 def table(found: Sequence[Any]) -> str:

@@ -11,7 +11,8 @@ from zerostart_jupyter.jupyter.config import Zerostart
 from zerostart_jupyter.jupyter.display import CellDisplay
 from zerostart_jupyter.jupyter.magics import ZerostartMagics
 from zerostart_jupyter.jupyter.status import KernelStatus
-from zerostart_jupyter.snapshot.hooks import on_restored
+from zerostart_jupyter.jupyter.widgets import show_again
+from zerostart_jupyter.snapshot.hooks import on_restored, on_returned
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -26,10 +27,13 @@ class _Loaded:
     status: KernelStatus
     completion: Completion
     forget_restored: Callable[[], None]
+    forget_returned: Callable[[], None]
 
     def restored(self) -> None:
         """This kernel woke up as another one: its progress belongs to another cell and file."""
+        self.display.close()
         self.display.forget()
+        self.display.open()  # a forked kernel's hub has forgotten who listened
         self.status.move()
 
 
@@ -41,8 +45,9 @@ def load(shell: InteractiveShell) -> None:
     shell.configurables.append(config)
     magics = ZerostartMagics(shell, config)
     shell.register_magics(magics)
-    loaded = _Loaded(config, CellDisplay(), KernelStatus(), Completion(shell), lambda: None)
+    loaded = _Loaded(config, CellDisplay(), KernelStatus(), Completion(shell), *[lambda: None] * 2)
     loaded.forget_restored = on_restored(loaded.restored)
+    loaded.forget_returned = on_returned(show_again)
     loaded.display.open()
     loaded.status.open()
     loaded.completion.open()
@@ -55,6 +60,7 @@ def unload(shell: InteractiveShell) -> None:
     if loaded is None:
         return
     loaded.forget_restored()
+    loaded.forget_returned()
     loaded.completion.close()
     loaded.status.close()
     loaded.display.close()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from zerostart_jupyter.snapshot.catalog import SnapshotInfo as SnapshotInfo
     from zerostart_jupyter.snapshot.clones import Clone as Clone
     from zerostart_jupyter.snapshot.clones import clone as clone
+    from zerostart_jupyter.snapshot.forked import auto as auto
+    from zerostart_jupyter.snapshot.forked import undo as undo
     from zerostart_jupyter.snapshot.hooks import on_restored as on_restored
     from zerostart_jupyter.snapshot.in_place import restore as restore
     from zerostart_jupyter.snapshot.integrity import verify as verify
@@ -25,6 +27,8 @@ _HOMES = {
     "SnapshotInfo": "catalog",
     "Clone": "clones",
     "clone": "clones",
+    "auto": "forked",
+    "undo": "forked",
     "restore": "in_place",
     "on_restored": "hooks",
     "Saved": "save",

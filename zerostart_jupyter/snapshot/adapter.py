@@ -261,16 +261,13 @@ class LiveKernel:
 
     def pending(self) -> list[list[bytes]]:
         """The requests behind the running cell that its loop has accepted already."""
-        found = []
-        for task in asyncio.all_tasks():
-            frame = getattr(task.get_coro(), "cr_frame", None)
-            if frame is None or task is asyncio.current_task():
-                continue
-            if frame.f_code.co_name == "shell_main":
-                found.append(frame.f_locals["msg"])
-            elif frame.f_code.co_name == "run_in_context" and "coro" not in frame.f_locals:
-                found.extend(frame.f_locals["args"])  # not begun: it will become the above
+        found = [request for _, request in _accepted()]
         return sorted(([bytes(part) for part in each] for each in found), key=_date)
+
+    def forget_waiting(self) -> None:
+        """Drop the requests that `pending` names; nobody is answered."""
+        for task, _ in _accepted():
+            task.cancel()
 
     def drain(self) -> list[list[bytes]]:
         """Take out the requests that came after those."""
@@ -288,6 +285,34 @@ class LiveKernel:
         shell, waiting = self.channels()["shell"], self._main_pair().from_socket
         for request in requests:
             shell.run(functools.partial(waiting.send_multipart, list(request)))
+
+    def wrap_execution(self, handler: Callable[..., Any] | None) -> Callable[..., Any]:
+        """Have execute requests go through a handler (None: as before); returns the original."""
+        original: Callable[..., Any] = self.kernel.execute_request
+        self.kernel.shell_handlers["execute_request"] = handler or original
+        return original
+
+    def answer(self, result: object) -> None:
+        """Send the reply of a cell that succeeded, and show its result."""
+        own, shell = self.kernel, self.kernel.shell
+        identities, parent = self.request()
+        content = parent["content"]
+        # Some versions of IPython count before they run a cell, others after it.
+        inputs = shell.history_manager.input_hist_raw
+        number = len(inputs) - 1
+        if not (content.get("silent") or inputs[-1].rstrip().endswith(";")):
+            shell.displayhook(result)
+        body = {
+            "status": "ok",
+            "execution_count": number,
+            "user_expressions": shell.user_expressions(content.get("user_expressions") or {}),
+            "payload": [],
+        }
+        metadata = own.finish_metadata(parent, own.init_metadata(parent), body)
+        shell.execution_count = number + 1
+        self.flush()
+        sender = own.shell_channel_thread.manager.get_subshell_to_shell_channel_socket(None)
+        own.session.send(sender, "execute_reply", body, parent, metadata=metadata, ident=identities)
 
     def abort_waiting(self) -> None:
         """Serve none of the requests that wait now: nobody expects an answer to them."""
@@ -311,11 +336,69 @@ class LiveKernel:
             inputs += [""] * (line - len(inputs)) + [position["source"]]
         shell.execution_count = int(position["count"])
 
+    def inputs(self, line: int) -> dict[str, list[str]]:
+        """The lines of history from one on, raw and as IPython read them."""
+        history = self.kernel.shell.history_manager
+        return {
+            "raw": list(history.input_hist_raw[line:]),
+            "parsed": list(history.input_hist_parsed[line:]),
+        }
+
+    def take_inputs(self, line: int, inputs: Mapping[str, Sequence[str]]) -> None:
+        """Put these lines of history in place of all from one on."""
+        history = self.kernel.shell.history_manager
+        history.input_hist_raw[line:] = inputs["raw"]
+        history.input_hist_parsed[line:] = inputs["parsed"]
+
+    def write_history(self) -> None:
+        """Have the history on disk hold all that was run."""
+        self.kernel.shell.history_manager.writeout_cache()
+
+    def reopen_history(self) -> None:
+        """Leave the connection to the history's file to the process that opened it.
+
+        SQLite's may not be used after a fork. What waited to be written is that process's too.
+        """
+        history = self.kernel.shell.history_manager
+        _left_open.append(history.db)
+        history.db_input_cache.clear()
+        history.db_output_cache.clear()
+        history.db_input_cache_lock = threading.Lock()
+        history.db_output_cache_lock = threading.Lock()
+        if history.enabled and str(history.hist_file) != ":memory:":
+            _close_all(os.path.realpath(history.hist_file))
+            history.init_db()
+
     def begin_session(self) -> None:
         """A history session of its own, so that two clones do not write into one."""
         self.kernel.shell.history_manager.new_session()
 
     # the process around it
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads a kernel has of its own, and those its loop may do without."""
+        app, own = self.app, self.kernel
+        history = getattr(own.shell, "history_manager", None)
+        found = [
+            *(app.iopub_thread.thread, app.control_thread, app.shell_channel_thread),
+            *(app.heartbeat, app.poller, getattr(history, "save_thread", None)),
+            *(getattr(each, "watch_fd_thread", None) for each in (own._stdout, own._stderr)),
+        ]
+        executor = getattr(asyncio.get_running_loop(), "_default_executor", None)
+        if executor is not None and executor._idle_semaphore._value == len(executor._threads):
+            found += executor._threads
+        return [each for each in found if each is not None]
+
+    def loop(self) -> str | None:
+        """What is unusual about the event loop cells run in, None if it is asyncio's own."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            return None
+        return f"an event loop of {type(loop).__module__}"
+
+    def comms(self) -> dict[str, Any]:
+        """The open comms, widgets' among them, by id."""
+        return dict(self.kernel.comm_manager.comms)
 
     def outputs(self) -> dict[str, int]:
         """Descriptors of the outputs its launcher gave it; OutStream keeps them aside."""
@@ -352,6 +435,32 @@ class _FixedParent:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+
+_left_open: list[object] = []  # connections of the process that we were forked from
+
+
+def _close_all(path: str) -> None:
+    """Close our descriptors of a file and its companions, beneath whoever thinks to have them."""
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{entry}").startswith(path):
+                os.close(int(entry))
+
+
+def _accepted() -> list[tuple[asyncio.Task[Any], Any]]:
+    """Tasks that will serve a request after the running one, and their messages."""
+    found: list[tuple[asyncio.Task[Any], Any]] = []
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        if frame is None or task is asyncio.current_task():
+            continue
+        if frame.f_code.co_name == "shell_main":
+            found.append((task, frame.f_locals["msg"]))
+        elif frame.f_code.co_name == "run_in_context" and "coro" not in frame.f_locals:
+            # Not begun: it will become the above.
+            found += [(task, request) for request in frame.f_locals["args"]]
+    return found
 
 
 def _date(request: Sequence[bytes]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _callbacks: list[Callable[[], None]] = []
+_returned: list[Callable[[], None]] = []
 
 
 def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
@@ -16,18 +17,38 @@ def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
 
     Returns the function that takes it back.
     """
-    _callbacks.append(callback)
+    return _joined(_callbacks, callback)
 
-    def leave() -> None:
-        with contextlib.suppress(ValueError):
-            _callbacks.remove(callback)
 
-    return leave
+def on_returned(callback: Callable[[], None]) -> Callable[[], None]:
+    """Call this after an undo, once the clients have come back; returns what takes it back."""
+    return _joined(_returned, callback)
 
 
 def tell_restored() -> None:
     """Call them all, in the order in which they came; one that fails is logged."""
-    for callback in list(_callbacks):
+    _tell(_callbacks)
+
+
+def tell_returned() -> None:
+    """The same for those that have something to say to the clients."""
+    _tell(_returned)
+
+
+def _joined(
+    callbacks: list[Callable[[], None]], callback: Callable[[], None]
+) -> Callable[[], None]:
+    callbacks.append(callback)
+
+    def leave() -> None:
+        with contextlib.suppress(ValueError):
+            callbacks.remove(callback)
+
+    return leave
+
+
+def _tell(callbacks: list[Callable[[], None]]) -> None:
+    for callback in list(callbacks):
         try:
             callback()
         except Exception:

@@ -111,7 +111,7 @@ def _become(kernel: LiveKernel, prepared: _Prepared, operation: str) -> NoReturn
             "outer": prepared.outer.pid,
             "control": prepared.control,
             "pid": prepared.pid,
-            "revive": _let_go(kernel, undo, operation),
+            "revive": let_go(kernel, undo, operation),
         }
         held = [undo.enter_context(each).fileno() for each in ports.hold(kernel.connection())]
         body["held"] = held
@@ -123,8 +123,8 @@ def _become(kernel: LiveKernel, prepared: _Prepared, operation: str) -> NoReturn
             *("-f", kernel.connection_file),
         )
         env = environment()
-        _leave_children(prepared.outer.pid)
-        _hand_on({prepared.control, taken, *held}, kernel.outputs())
+        leave_children(prepared.outer.pid)
+        hand_on({prepared.control, taken, *held}, kernel.outputs())
         os.execve(sys.executable, argv, env)
 
 
@@ -141,12 +141,14 @@ def _have_prepared(channel: wire.Channel, name: str, settings: Settings) -> None
 def _give_way(kernel: LiveKernel, channel: wire.Channel, operation: str) -> NoReturn:
     """Have our shepherd put what it has prepared in our place."""
     with contextlib.ExitStack() as undo:
-        channel.say({"kind": "leave", "revive": _let_go(kernel, undo, operation)})
+        channel.say({"kind": "leave", "revive": let_go(kernel, undo, operation)})
         time.sleep(_CHANGE_OVER)
         raise SnapshotError("The restore did not happen.", remedy="Restart the kernel.")
 
 
-def _let_go(kernel: LiveKernel, undo: contextlib.ExitStack, operation: str) -> dict[str, Any]:
+def let_go(
+    kernel: LiveKernel, undo: contextlib.ExitStack, operation: str | None = None
+) -> dict[str, Any]:
     """Quiesce, and say what the other kernel needs to answer in our place."""
     sockets = Sockets(kernel)
     undo.callback(sockets.take)
@@ -168,10 +170,10 @@ def _plain(request: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name != "buffers"} | {"buffers": []}
 
 
-def _leave_children(but: int) -> None:
-    """End our child processes: they belong to a state that is no more."""
+def leave_children(*but: int) -> None:
+    """End our child processes, these excepted: they belong to a state that is no more."""
     for child in procfs.children(os.getpid()):
-        if child != but:
+        if child not in but:
             for each in reversed(procfs.tree(child)):
                 with contextlib.suppress(OSError):
                     os.kill(each, signal.SIGKILL)
@@ -179,7 +181,7 @@ def _leave_children(but: int) -> None:
                 os.waitpid(child, 0)  # the shepherd would not know of it
 
 
-def _hand_on(kept: set[int], outputs: dict[str, int]) -> None:
+def hand_on(kept: set[int], outputs: dict[str, int]) -> None:
     """Leave only these descriptors to the shepherd, and the launcher's outputs on 0 to 2."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if outputs[name] != number:

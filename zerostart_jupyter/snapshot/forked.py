@@ -1,0 +1,339 @@
+"""Undo points: a frozen fork of the kernel before each cell, and the way back to one.
+
+`undo()` wakes a point while the kernel still stands; whatever of that fails is an error in the
+cell. Then the kernel gives way: the first to do so becomes the `keeper` by exec (same pid, same
+connection file), later ones tell that keeper who comes next, and end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zerostart_jupyter.core.errors import SnapshotRefused
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.wording import size
+from zerostart_jupyter.snapshot import forkable, in_place, memory, ports, procfs, revival, wire
+from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.frozen import Family, sleep
+
+_REASONS = 1000  # cells for which it is still known why they cannot be undone
+_KEEPER = Path(__file__).with_name("keeper.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """What `auto()` returns: `points` there are, and the bytes of memory only they hold."""
+
+    on: bool
+    points: int
+    bytes: int
+
+    def __repr__(self) -> str:
+        if not self.on:
+            return "Undo points are off."
+        if not self.points:
+            return "Undo points are on: the next cell is the first that can be undone."
+        return f"Undo points are on: {self.points} kept, {size(self.bytes)} of memory."
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What `undo()` shows: so many `cells` are undone, the first of them was `number`."""
+
+    cells: int
+    number: int
+
+    def __repr__(self) -> str:
+        cells = "1 cell" if self.cells == 1 else f"{self.cells} cells"
+        return f"Back to before cell [{self.number}]: {cells} undone."
+
+
+@dataclass
+class _Point:
+    """The frozen process before a cell; without one, `gap` says why."""
+
+    number: int
+    line: int
+    gap: str = ""
+    pid: int = 0
+    inbox: int = -1
+    answers: wire.Reader = field(default_factory=lambda: wire.Reader(-1))
+    comms: frozenset[str] = frozenset()
+    children: frozenset[int] = frozenset()
+    counts: bool = True  # False for a cell that only asked for an undo
+
+    def news(self) -> dict[str, Any] | None:
+        """What the process has said, if anything; notices that it has ended."""
+        while not self.gap and select.select([self.answers], [], [], 0)[0]:
+            try:
+                for message in self.answers.take():
+                    return message
+            except EOFError:
+                self.drop("it was ended, perhaps because memory ran out")
+        return None
+
+    def drop(self, why: str) -> None:
+        """End the process."""
+        if self.gap:
+            return
+        self.gap = why
+        os.close(self.inbox)
+        os.close(self.answers.descriptor)
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # a sibling: our keeper collects it
+            os.waitpid(self.pid, 0)
+
+
+class _Points:
+    """The points of this kernel, oldest first; the last belongs to the running cell."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.held = 0
+        self._settings = Settings()
+        self._all: list[_Point] = []
+        self._keeper: int | None = None
+        self._orders: tuple[int, int] | None = None
+        self._told = ""
+
+    def begin(self, kernel: LiveKernel, settings: Settings) -> None:
+        """Keep a point before each cell from now on."""
+        self._settings = settings
+        if self._orders is None:
+            self._orders = os.pipe()
+        if not self.on:
+            self.on = True
+            original = kernel.wrap_execution(None)
+
+            async def execute(stream: Any, identities: list[bytes], request: Any) -> None:
+                content = request["content"]
+                if content.get("store_history", not content.get("silent", False)):
+                    undone = self._before_cell(kernel)
+                    if undone is not None:
+                        kernel.answer(undone)
+                        return
+                await original(stream, identities, request)
+
+            kernel.wrap_execution(execute)
+
+    def end(self, kernel: LiveKernel) -> None:
+        """Keep no more points, and let go of those there are."""
+        if self.on:
+            kernel.wrap_execution(None)
+            self.on = False
+        self.forget("undo points were switched off")
+
+    def forget(self, why: str) -> None:
+        """Let go of all points."""
+        for point in self._all:
+            point.drop(why)
+        self._all.clear()
+        self.held = 0
+
+    def living(self) -> list[_Point]:
+        """Those that can be gone back to, the running cell's own left out."""
+        for point in self._all:
+            if (message := point.news()) and message["kind"] == "measured":
+                self.held = int(message["bytes"])
+        return [point for point in self._all[:-1] if not point.gap]
+
+    def find(self, cells: int) -> _Point:
+        """The point before the last so many cells; raises SnapshotRefused with the reason."""
+        possible = "There are none." if not self.living() else ""
+        remedy = possible or f"Undo {self._reach()} at most, or restore a snapshot."
+        if cells < 1:
+            raise SnapshotRefused(f"{cells} cells cannot be undone.", remedy="Give 1 or more.")
+        if not self.on:
+            raise SnapshotRefused(
+                "No undo points are kept.",
+                remedy="Run `%zs_snapshot auto on`: cells that you run after it can be undone.",
+            )
+        if cells >= len(self._all):
+            raise SnapshotRefused(
+                f"There is no undo point {cells} cells back.",
+                remedy=remedy if self.living() else "Run a cell first: it can be undone.",
+            )
+        point = self._all[-1 - cells]
+        if point.gap:
+            raise SnapshotRefused(
+                f"There is no undo point before cell [{point.number}]: {point.gap}.",
+                remedy=remedy if self.living() else "Restore a snapshot, or run it again.",
+            )
+        return point
+
+    def _reach(self) -> str:
+        whole = len(self._all) - 1
+        steps = [whole - at for at, point in enumerate(self._all[:-1]) if not point.gap]
+        return " or ".join(map(str, sorted(steps)))
+
+    def _before_cell(self, kernel: LiveKernel) -> Undone | None:
+        """Keep a point; in the process that is woken from it this returns what was undone."""
+        if self._all and not self._all[-1].counts:
+            self._all.pop().drop("nothing came of it")
+        point = _Point(kernel.position()["count"], kernel.position()["line"] + 1)
+        try:
+            forkable.examine(kernel)
+        except SnapshotRefused as error:
+            point.gap = error.message.removesuffix(".")
+            if point.gap != self._told:
+                print(f"This cell cannot be undone. {error}", file=sys.stderr)
+            self._told = point.gap
+            self._all.append(point)
+            return None
+        self._told = ""
+        message = self._fork(kernel, point)
+        if message is None:
+            self._all.append(point)
+            self._trim()
+            return None
+        kernel.take_position(message["position"])
+        kernel.take_inputs(point.line, message["inputs"])
+        self._keeper = message["keeper"]
+        for each in self._all:  # what has become of them since we were forked
+            if not each.gap and (why := message["gaps"].get(str(each.pid))):
+                each.drop(why)
+        return Undone(message["cells"], point.number)
+
+    def _fork(self, kernel: LiveKernel, point: _Point) -> wire.Message | None:
+        own = os.getpid()
+        family = Family(own, self._keeper or own, [each.pid for each in self._all if not each.gap])
+        point.comms = frozenset(kernel.comms())
+        point.children = frozenset(procfs.children(own))
+        offsets = _offsets(set(revival.outputs(kernel)))
+        inbox, answers = os.pipe(), os.pipe()
+        with warnings.catch_warnings():
+            # We know of the other threads, and what becomes of them.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if not pid:
+            os.close(inbox[1])
+            os.close(answers[0])
+            return sleep(kernel, inbox[0], answers[1], family, offsets)
+        os.close(inbox[0])
+        os.close(answers[1])
+        point.pid, point.inbox, point.answers = pid, inbox[1], wire.Reader(answers[0])
+        return None
+
+    def _trim(self) -> None:
+        """Drop the oldest until the bounds hold."""
+        limit = self._settings.undo_points
+        living = self.living()
+        for point in living[: max(0, len(living) - limit)]:
+            point.drop(f"only the last {limit} are kept (ZS_UNDO_POINTS)")
+        budget = self._settings.undo_mb << 20
+        while self.held > budget and (living := self.living()):
+            living[0].drop(f"undo points held {size(self.held)} of memory (ZS_UNDO_MB)")
+            rest = [point.pid for point in self._all if not point.gap]
+            self.held = memory.held(os.getpid(), rest)
+        del self._all[: -limit - _REASONS]
+
+    def go_back(self, kernel: LiveKernel, cells: int) -> NoReturn:
+        """Wake a point, and give it our place."""
+        if self._all:
+            self._all[-1].counts = False
+        point = self.find(cells)
+        with contextlib.ExitStack() as undo:
+            _close_comms(kernel, point)
+            kernel.write_history()
+            farewell = in_place.let_go(kernel, undo)
+            self._wake(kernel, point, farewell, cells)
+            self._give_way(kernel, point, undo)
+
+    def _wake(
+        self, kernel: LiveKernel, point: _Point, farewell: dict[str, Any], cells: int
+    ) -> None:
+        """Have the process be ready to take over; raises what keeps it from that."""
+        message = farewell | {
+            "kind": "wake",
+            "cells": cells,
+            "gaps": {each.pid: each.gap for each in self._all if each.pid and each.gap},
+            "keeper": self._keeper or os.getpid(),
+            "inputs": kernel.inputs(point.line),
+        }
+        try:
+            wire.send(point.inbox, message)
+            while True:
+                answer = point.answers.wait()
+                if answer["kind"] == "failed":
+                    raise wire.revive(answer)
+                if answer["kind"] == "ready":
+                    return
+        except (EOFError, OSError) as error:
+            point.drop("it ended")
+            raise SnapshotRefused(
+                f"The undo point before cell [{point.number}] has ended.",
+                remedy="Undo more cells, or restore a snapshot.",
+            ) from error
+
+    def _give_way(self, kernel: LiveKernel, point: _Point, undo: contextlib.ExitStack) -> NoReturn:
+        assert self._orders is not None
+        for each in self._all[self._all.index(point) + 1 :]:
+            each.drop("it was undone")
+        older = {each.pid for each in self._all if not each.gap}
+        in_place.leave_children(*older, *point.children)
+        if self._keeper is not None:
+            os.write(self._orders[1], b"%d\n" % point.pid)
+            os._exit(0)
+        held = [undo.enter_context(each).fileno() for each in ports.hold(kernel.connection())]
+        in_place.hand_on({self._orders[0], *held}, kernel.outputs())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the keeper listens to it
+        argv = [sys.executable, "-I", "-S", str(_KEEPER), str(point.pid), str(self._orders[0])]
+        os.execv(sys.executable, argv)
+
+
+_points = _Points()
+
+
+def auto(on: bool, *, settings: Settings | None = None) -> Auto:
+    """Keep an undo point before each cell from the next one on, or no more.
+
+    Raises SnapshotRefused that names what makes it impossible in this kernel.
+    """
+    kernel = LiveKernel.current()
+    if on:
+        forkable.examine(kernel)
+        _points.begin(kernel, settings or Settings.read())
+    else:
+        _points.end(kernel)
+    return Auto(_points.on, len(_points.living()), _points.held)
+
+
+def undo(cells: int = 1) -> NoReturn:
+    """Go back to before the last so many cells; the running one, which asks, does not count.
+
+    The cell is answered by the kernel that wakes up. What cells did outside of the kernel, to
+    files above all, is not undone. Raises SnapshotRefused with this kernel untouched.
+    """
+    _points.go_back(LiveKernel.current(), cells)
+
+
+def forget() -> None:
+    """Let go of all undo points, as before a dump: they would be part of it."""
+    _points.forget("the kernel was saved since")
+
+
+def _offsets(but: set[int]) -> dict[int, int]:
+    """Where each open file is being read or written, our launcher's outputs excepted."""
+    found = {}
+    for number in {int(entry) for entry in os.listdir("/proc/self/fd")} - but:
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith("/"):
+                found[number] = os.lseek(number, 0, os.SEEK_CUR)
+    return found
+
+
+def _close_comms(kernel: LiveKernel, point: _Point) -> None:
+    """Tell the frontend to let go of widgets that undone cells have made."""
+    for name, comm in kernel.comms().items():
+        if name not in point.comms:
+            with contextlib.suppress(Exception):  # a widget's own callbacks
+                comm.close()
