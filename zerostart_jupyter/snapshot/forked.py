@@ -170,6 +170,10 @@ class _Points:
             )
         return point
 
+    def _present_keeper(self) -> int | None:
+        # A kernel that was saved after an undo wakes up in a namespace without its keeper.
+        return self._keeper if self._keeper == os.getppid() else None
+
     def _reach(self) -> str:
         whole = len(self._all) - 1
         steps = [whole - at for at, point in enumerate(self._all[:-1]) if not point.gap]
@@ -205,7 +209,9 @@ class _Points:
 
     def _fork(self, kernel: LiveKernel, point: _Point) -> wire.Message | None:
         own = os.getpid()
-        family = Family(own, self._keeper or own, [each.pid for each in self._all if not each.gap])
+        family = Family(
+            own, self._present_keeper() or own, [each.pid for each in self._all if not each.gap]
+        )
         point.comms = frozenset(kernel.comms())
         point.children = frozenset(procfs.children(own))
         offsets = _offsets(set(revival.outputs(kernel)))
@@ -256,7 +262,7 @@ class _Points:
             "kind": "wake",
             "cells": cells,
             "gaps": {each.pid: each.gap for each in self._all if each.pid and each.gap},
-            "keeper": self._keeper or os.getpid(),
+            "keeper": self._present_keeper() or os.getpid(),
             "inputs": kernel.inputs(point.line),
         }
         try:
@@ -280,7 +286,7 @@ class _Points:
             each.drop("it was undone")
         older = {each.pid for each in self._all if not each.gap}
         in_place.leave_children(*older, *point.children)
-        if self._keeper is not None:
+        if self._present_keeper() is not None:
             os.write(self._orders[1], b"%d\n" % point.pid)
             os._exit(0)
         held = [undo.enter_context(each).fileno() for each in ports.hold(kernel.connection())]

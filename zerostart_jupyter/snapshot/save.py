@@ -19,7 +19,7 @@ from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.wording import seconds as in_seconds
 from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import preflight, revival, tiers
+from zerostart_jupyter.snapshot import forked, preflight, revival, tiers
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
 from zerostart_jupyter.snapshot.dumper import Dumper, Order
@@ -103,6 +103,7 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> 
         try:
             save.enter(State.PREFLIGHT, dumper.stop)
             own = places(kernel.connection()).values()
+            forked.forget()  # they would be dumped with us, each at full size
             preflight.examine(os.getpid(), _targets(inherited), own)
             dumper.start(order, channel.ends(), sorted(inherited))
             work.on_cancel(dumper.cancel)
