@@ -72,8 +72,10 @@ class _Apt:
     """apt-get with one source, or with its own, and with all its state below one folder."""
 
     def __init__(self, folder: Path, source: str | None) -> None:
-        for name in ("lists/partial", "cache/archives/partial"):
+        for name in ("lists/partial", "cache/archives/partial", "state"):
             (folder / name).mkdir(parents=True)
+        status = folder / "state/status"  # nothing is installed; its lock lies beside it
+        status.touch()
         self._archives = folder / "cache/archives"
         self._update = ["update"]
         options: dict[str, object] = {}
@@ -84,7 +86,7 @@ class _Apt:
             self._update.append("--error-on=any")  # of the machine's own some may be down
         options |= {
             "Dir::State::Lists": folder / "lists",
-            "Dir::State::status": os.devnull,
+            "Dir::State::status": status,
             "Dir::Cache": folder / "cache",
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": getpass.getuser(),  # apt's own user may not enter this folder
