@@ -27,7 +27,7 @@ import json, sys
 from pathlib import Path
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.install import IndexOptions, gather, install, partial
-partial.WORTHWHILE = 1 << 20
+partial.WORTHWHILE, partial.QUICK = 1 << 20, 0.0
 request = gather(["zs-crash"], index=IndexOptions(index_url=sys.argv[1]))
 settings = Settings.read(cache=Path(sys.argv[2]), chunk_mb=1, parallel_downloads=4)
 print("started", flush=True)

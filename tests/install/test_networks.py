@@ -237,6 +237,7 @@ def test_what_arrived_before_a_failure_is_not_fetched_again(
     from zerostart_jupyter.install import partial
 
     monkeypatch.setattr(partial, "WORTHWHILE", 1 << 20)
+    monkeypatch.setattr(partial, "QUICK", 0.0)
     made = make("zs-kept", files={"zs_kept.py": b"", "zs_kept.bin": noise(6 << 20)})
     publish(index, made)
     index.of(made).hold = threading.Event()
@@ -257,6 +258,7 @@ def test_kept_bytes_that_are_wrong_are_found_out(
     from zerostart_jupyter.install import partial
 
     monkeypatch.setattr(partial, "WORTHWHILE", 1 << 20)
+    monkeypatch.setattr(partial, "QUICK", 0.0)
     kept = partial.Partial(store, wheel.sha256, len(wheel.data))
     kept.write(0, memoryview(wheel.data)[: 1 << 20])
     kept.write(1 << 20, memoryview(bytes(1 << 20)))  # a power cut left zeros
@@ -270,6 +272,7 @@ def test_kept_bytes_are_used(
     from zerostart_jupyter.install import partial
 
     monkeypatch.setattr(partial, "WORTHWHILE", 1 << 20)
+    monkeypatch.setattr(partial, "QUICK", 0.0)
     kept = partial.Partial(store, wheel.sha256, len(wheel.data))
     kept.write(0, memoryview(wheel.data)[: 2 << 20])
     kept.close()

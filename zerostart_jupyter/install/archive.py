@@ -13,7 +13,7 @@ import stat
 import struct
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from zerostart_jupyter.core.errors import WheelRejected
@@ -53,11 +53,12 @@ class End:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
     """One member; its record (header, data, descriptor) is bytes `offset` to `end` of the file.
 
-    `packed` and `size` are bytes before and after inflating; `mode` is the Unix mode or 0.
+    `packed` and `size` are bytes before and after inflating; `mode` is the Unix mode or 0. Not
+    to be changed once it is handed out; there are tens of thousands, and frozen ones cost more.
     """
 
     name: str
@@ -232,6 +233,8 @@ def _wide(
 
 def folded(name: str) -> str:
     """What a name becomes on a file system that knows no case and one Unicode form."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -261,9 +264,8 @@ def _tile(members: list[Member], end: End, wheel: str) -> list[Member]:
     if ordered[0].offset:
         reject(wheel, "there are bytes before its first member")
     stops = [member.offset for member in ordered[1:]] + [end.start]
-    tiled = []
     for member, stop in zip(ordered, stops, strict=True):
         if member.offset + 30 + len(member.raw) + member.packed > stop:
             reject(wheel, f"{member.name!r} overlaps what comes after it")
-        tiled.append(replace(member, end=stop))
-    return tiled
+        member.end = stop
+    return ordered

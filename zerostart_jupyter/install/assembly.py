@@ -34,7 +34,13 @@ class Assembly:
     thread for each consumer at a time (`busy`).
     """
 
-    def __init__(self, segments: Sequence[Segment], consumers: Sequence[Consumer]) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        consumers: Sequence[Consumer],
+        free: Callable[[memoryview], None] = lambda _: None,
+    ) -> None:
+        self._free = free
         self._segments = list(segments)
         self._starts = [segment.start for segment in segments]
         self._data: dict[int, memoryview] = {}
@@ -77,7 +83,7 @@ class Assembly:
         self._wanted[segment.start] -= 1
         if self._wanted[segment.start]:
             return 0
-        del self._data[segment.start]
+        self._free(self._data.pop(segment.start))
         return len(segment)
 
     def _concerned(self, segment: Segment) -> list[Consumer]:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from zerostart_jupyter.install.requirements import Request, gather
 
 if TYPE_CHECKING:
     from zerostart_jupyter.install.background import Job
+    from zerostart_jupyter.install.build import Builder
 
 ROOM = activation.ROOM
 _leases: dict[str, Lease] = {}  # environments of this process; freed when it ends
@@ -214,9 +215,18 @@ def _answer(
     lock = answers.cached(store, key, hours)
     if lock is None:
         resolving = _import_ours("resolve")
-        building = _import_ours("build")
-        builder = building.Builder(store, settings, indexes, work)
-        lock = resolving.resolve(request, indexes, builder, work, constraints, preferred)
+
+        @cache
+        def builder() -> Builder:
+            made: Builder = _import_ours("build").Builder(store, settings, indexes, work)
+            return made
+
+        def meanwhile() -> None:
+            # What is needed next: it would otherwise be imported after uv's answer.
+            _import_ours("background")
+            _imported("packaging.pylock")
+
+        lock = resolving.resolve(request, indexes, builder, work, constraints, preferred, meanwhile)
         answers.keep(store, key, lock)
     return lock
 
@@ -289,12 +299,16 @@ _brought: set[str] = set()
 
 def _import_ours(module: str) -> Any:
     """A module of ours that needs others' packages; what comes in with it is noted."""
+    return _imported(f"zerostart_jupyter.install.{module}")
+
+
+def _imported(name: str) -> Any:
     import importlib
 
     before = set(sys.modules)
-    found = importlib.import_module(f"zerostart_jupyter.install.{module}")
+    found = importlib.import_module(name)
     fresh = set(sys.modules) - before
-    _brought.update(name for name in fresh if name.partition(".")[0] in _OURS)
+    _brought.update(each for each in fresh if each.partition(".")[0] in _OURS)
     return found
 
 

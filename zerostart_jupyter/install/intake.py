@@ -23,7 +23,7 @@ from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.inflate import peek
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.partial import Partial
-from zerostart_jupyter.install.segments import Segment, cut
+from zerostart_jupyter.install.segments import Buffers, Segment, cut
 from zerostart_jupyter.install.source import Changed, FileSource, NoRanges, Source, Tail
 from zerostart_jupyter.install.unpack import StoredWheel, Unpacking
 from zerostart_jupyter.install.wheel import Layout, Metadata
@@ -54,7 +54,13 @@ class Intake:
     the consumers of `assembly`, and `close()` once `assembly.open` is 0; or `abandon()`."""
 
     def __init__(
-        self, store: Store, locked: Locked, source: Source, chunk: int, progress: Progress
+        self,
+        store: Store,
+        locked: Locked,
+        source: Source,
+        chunk: int,
+        progress: Progress,
+        buffers: Buffers,
     ) -> None:
         rules.check_filename(locked.wheel, locked.name, locked.version)
         self._store = store
@@ -62,6 +68,7 @@ class Intake:
         self._source = source
         self._chunk = chunk
         self._progress = progress
+        self._buffers = buffers
         self._digest = hashlib.sha256()
         self._partial: Partial | None = None
         self._spooled: Path | None = None
@@ -94,7 +101,7 @@ class Intake:
 
     def fetch(self, segment: Segment) -> memoryview:
         """The bytes of a segment. Raises Restart or an InstallError."""
-        data = memoryview(bytearray(len(segment)))
+        data = self._buffers.take(len(segment))
         if segment.kept and self._partial is not None:
             if not self._partial.read(segment.start, data):
                 raise Restart
@@ -175,7 +182,7 @@ class Intake:
         last = Segment(tail.start, tail.total)
         consumers = [Consumer(0, tail.total, self._digest.update)]
         consumers += [Consumer(run.start, run.stop, run.feed) for run in self._unpacking.runs]
-        self.assembly = Assembly([*self.segments, last], consumers)
+        self.assembly = Assembly([*self.segments, last], consumers, self._buffers.give)
         self.last = (last, memoryview(tail.data))
 
     def _opened(self, tail: Tail, members: Sequence[Member], layout: Layout) -> Opened:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import StoreError
@@ -15,6 +16,7 @@ from zerostart_jupyter.core.store import Lease, Store
 
 ROOM = "partial"
 WORTHWHILE = 32 << 20  # bytes of a wheel from which on it is kept while it arrives
+QUICK = 1.0  # seconds; what arrives at a rate that brings the whole wheel in less is not kept
 
 Interval = tuple[int, int]
 
@@ -25,6 +27,9 @@ class Partial:
     def __init__(self, store: Store, sha256: str, total: int) -> None:
         self._store = store
         self._sha256 = sha256
+        self._total = total
+        self._seen = 0
+        self._began = time.monotonic()
         self._lock = threading.Lock()
         self._lease: Lease | None = store.lease(ROOM, sha256)
         folder = store.path(ROOM, sha256)
@@ -45,9 +50,15 @@ class Partial:
             return None
 
     def write(self, start: int, block: memoryview) -> None:
-        """Keep a block; it counts from the next start of a process on."""
+        """Keep a block; it counts from the next start of a process on.
+
+        On a link that brings the wheel at once, writing it twice would cost more than fetching
+        it again, and nothing is kept.
+        """
         with self._lock:  # never after `close()`: the descriptor may be another file by then
-            if self._lease is None:
+            self._seen += len(block)
+            spent = time.monotonic() - self._began
+            if self._lease is None or spent * self._total < QUICK * self._seen:
                 return
             os.pwrite(self._bytes, block, start)
             os.write(self._journal, f"{start} {start + len(block)}\n".encode())

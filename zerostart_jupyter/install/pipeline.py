@@ -31,7 +31,7 @@ from zerostart_jupyter.install.environment import EditedInStore, Environment
 from zerostart_jupyter.install.gate import Pending, gate
 from zerostart_jupyter.install.intake import Intake, Restart
 from zerostart_jupyter.install.lock import Lock, Locked
-from zerostart_jupyter.install.segments import Agenda, Segment
+from zerostart_jupyter.install.segments import Agenda, Buffers, Segment
 from zerostart_jupyter.install.source import FileSource, HttpSource, Source, Stopped
 from zerostart_jupyter.install.unpack import StoredWheel, stored
 
@@ -85,6 +85,7 @@ class Pipeline:
         self._left = set(self._wheels)
         self._fetches: Agenda[tuple[Intake | None, Segment | None]] = Agenda()
         self._tasks: Agenda[Task] = Agenda()
+        self._buffers = Buffers(settings.chunk_bytes)
         self._held = 0
         self._demanded: list[str] = []
         self._given_up: list[Intake] = []  # their threads may still be busy with them
@@ -248,6 +249,7 @@ class Pipeline:
             self._source(locked),
             self._settings.chunk_bytes,
             lambda count: self._progress(wheel, count),
+            self._buffers,
         )
         with self._changed:
             wheel.intake = intake

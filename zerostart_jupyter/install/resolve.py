@@ -15,20 +15,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-
-from packaging.pylock import (
-    Package,
-    PackageArchive,
-    PackageWheel,
-    Pylock,
-    PylockSelectError,
-    PylockValidationError,
-)
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from zerostart_jupyter.core.errors import (
     InstallError,
@@ -41,8 +31,13 @@ from zerostart_jupyter.install.lock import Lock, Locked
 from zerostart_jupyter.install.requirements import Request
 
 if TYPE_CHECKING:
+    from packaging.pylock import Package, PackageArchive, PackageWheel
+
     from zerostart_jupyter.core.events import Operation
     from zerostart_jupyter.install.build import Builder
+
+
+_PIPED = 4096  # characters that a pipe takes without a reader, in any encoding
 
 
 def find_uv() -> str:
@@ -63,17 +58,23 @@ def find_uv() -> str:
 def resolve(
     request: Request,
     indexes: Indexes,
-    builder: Builder,
+    builder: Callable[[], Builder],
     operation: Operation,
     constraints: Sequence[str] = (),
     preferred: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Lock:
     """Ask uv; it takes the `preferred` version of a name wherever that will do.
 
+    `meanwhile` is called while uv is at work.
     Raises RequirementError, ResolveError or NetworkError, each in one sentence.
     """
     with tempfile.TemporaryDirectory(prefix="zerostart-") as scratch:
-        text = _ask(request, indexes, Path(scratch), operation, constraints, preferred or {})
+        text = _ask(
+            request, indexes, Path(scratch), operation, constraints, preferred or {}, meanwhile
+        )
+    from packaging.pylock import Pylock, PylockSelectError, PylockValidationError
+
     try:
         chosen = list(Pylock.from_dict(tomllib.loads(text)).select())
     except (PylockSelectError, PylockValidationError, tomllib.TOMLDecodeError) as error:
@@ -88,7 +89,7 @@ def resolve(
         locked = _as_wheel(package, artefact, request.base)
         if locked is None:
             volatile = volatile or package.directory is not None
-            locked = builder.build(package, artefact, request.base)
+            locked = builder().build(package, artefact, request.base)
         packages.append(locked)
     return Lock(tuple(sorted(packages, key=lambda each: each.name)), volatile)
 
@@ -100,6 +101,7 @@ def _ask(
     operation: Operation,
     constraints: Sequence[str],
     preferred: Mapping[str, str],
+    meanwhile: Callable[[], None],
 ) -> str:
     command = [find_uv(), "pip", "compile", "--format", "pylock.toml", "--python", sys.executable]
     command += ["--quiet", "--no-header", "--no-annotate", "--color", "never"]
@@ -122,7 +124,7 @@ def _ask(
     command += [str(path) for path in request.files]
     environment = {**os.environ, **indexes.environment}
     status, out, errors = run(
-        command, request.base, environment, operation, "\n".join(request.specs)
+        command, request.base, environment, operation, "\n".join(request.specs), meanwhile
     )
     if status:
         raise explain(errors, request)
@@ -135,8 +137,12 @@ def run(
     environment: dict[str, str],
     operation: Operation,
     text: str = "",
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[int, str, str]:
-    """Run a program to its end; it is ended when the operation is cancelled."""
+    """Run a program to its end, with `text` as its input; `meanwhile` is called while it runs.
+
+    It is ended when the operation is cancelled.
+    """
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -149,7 +155,12 @@ def run(
     )
     with _ended(process):
         operation.on_cancel(process.terminate)
-        out, errors = process.communicate(text)
+        if len(text) < _PIPED and process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), process.stdin as given:
+                given.write(text)
+            process.stdin, text = None, ""
+        meanwhile()
+        out, errors = process.communicate(text or None)
     operation.check()
     return process.returncode, out, errors
 
@@ -207,6 +218,9 @@ def _last(errors: str) -> str:
 
 def _as_wheel(package: Package, artefact: Any, base: Path) -> Locked | None:
     """The artefact as a wheel by digest, or None if it has yet to become one."""
+    from packaging.pylock import PackageArchive, PackageWheel
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
     if not isinstance(artefact, PackageWheel | PackageArchive):
         return None
     sha256 = artefact.hashes.get("sha256")

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 
+_KEPT = 24 << 20  # bytes, below the most that glibc would keep
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -42,6 +44,34 @@ def cut(total: int, chunk: int, kept: Sequence[tuple[int, int]] = ()) -> list[Se
 
 def _even(start: int, stop: int, chunk: int, *, kept: bool) -> list[Segment]:
     return [Segment(at, min(at + chunk, stop), kept) for at in range(start, stop, chunk)]
+
+
+class Buffers:
+    """Memory for segments of one size, used again: touching fresh memory for the first time
+    costs as much as inflating what arrives in it. Safe to use from several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._idle: list[bytearray] = []
+        # glibc gives memory above a threshold back at once, to be touched anew each time, and
+        # raises the threshold when it frees such a piece: what inflates to 0.5 MiB profits.
+        _ = bytearray(_KEPT)
+        del _
+
+    def take(self, count: int) -> memoryview:
+        """Room for `count` bytes, with whatever is in it."""
+        if 2 * count <= self._size or count > self._size:
+            return memoryview(bytearray(count))
+        try:
+            buffer = self._idle.pop()
+        except IndexError:
+            buffer = bytearray(self._size)
+        return memoryview(buffer)[:count]
+
+    def give(self, view: memoryview) -> None:
+        """Take back what nobody looks at any more."""
+        if isinstance(view.obj, bytearray) and len(view.obj) == self._size:
+            self._idle.append(view.obj)
 
 
 class Agenda(Generic[Job]):

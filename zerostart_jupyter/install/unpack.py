@@ -79,6 +79,7 @@ class Unpacking:
         self._staging = self._stack.enter_context(store.publish(ROOM, locked.sha256, self._about))
         self._store = store
         self._tree = self._staging / TREE
+        self._root = f"{self._tree}/"
         self._make_folders()
         # Programs are meant to be run, whatever their bits say.
         marked = [
@@ -99,7 +100,7 @@ class Unpacking:
         rules.check_record(self._read("RECORD"), self.layout)
         files = {}
         for place in self.layout.places.values():
-            status = os.stat(self._tree / place)
+            status = os.stat(self._root + place)
             files[place] = (status.st_size, status.st_mtime_ns)
         names = self.layout.names
         body = {
@@ -121,15 +122,21 @@ class Unpacking:
             self._stack.__exit__(_Abandoned, _Abandoned(), None)
 
     def _path(self, member: Member) -> str | None:
-        return None if member.directory else f"{self._tree}/{self.layout.places[member.name]}"
+        place = self.layout.places.get(member.name)  # none for a directory
+        return None if place is None else self._root + place
 
     def _read(self, file: str) -> bytes:
         return (self._tree / SITE / self.layout.dist_info / file).read_bytes()
 
     def _make_folders(self) -> None:
-        folders = {place.rpartition("/")[0] for place in self.layout.places.values()}
-        for folder in sorted(folders):
-            os.makedirs(self._tree / folder, exist_ok=True)
+        folders = {""}
+        for place in self.layout.places.values():
+            folder = place.rpartition("/")[0]
+            while folder not in folders:
+                folders.add(folder)
+                folder = folder.rpartition("/")[0]
+        for folder in sorted(folders):  # a parent comes before what is in it
+            os.mkdir(self._root + folder)
 
 
 class _Abandoned(Exception):
