@@ -88,6 +88,17 @@ def test_load_into_a_name_and_a_module(kernel: Kernel, private: Path) -> None:
     assert text(kernel.run("print(handle['bias'].sum().item())")).strip() == "3.0"
 
 
+def test_a_module_in_the_background_waits_for_its_layers(kernel: Kernel, private: Path) -> None:
+    save_file({"0.weight": torch.eye(3), "0.bias": torch.ones(3)}, private / "two.safetensors")
+    kernel.run(
+        "import torch\n"
+        "with torch.device('meta'): model = torch.nn.Sequential(torch.nn.Linear(3, 3))"
+    )
+    kernel.run("%zs_load two.safetensors --into model --background")
+    found = kernel.run("print(model(torch.zeros(3)).tolist())")
+    assert json.loads(text(found)) == [1.0, 1.0, 1.0]
+
+
 def test_a_truncated_checkpoint_is_one_line(kernel: Kernel, private: Path) -> None:
     save_file({"weight": torch.zeros(100)}, private / "whole.safetensors")
     cut = (private / "whole.safetensors").read_bytes()[:-7]

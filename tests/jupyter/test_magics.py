@@ -96,3 +96,8 @@ def test_into_kernel_is_refused_where_the_system_rules(
     (tmp_path / "stdlib" / "EXTERNALLY-MANAGED").touch()
     error = shell.run_cell("%zs_install anything --into-kernel").error_in_exec
     assert type(error).__name__ == "EnvironmentRefused"
+
+
+def test_parking_is_refused_and_not_ignored(shell: InteractiveShell) -> None:
+    error = shell.run_cell("%zs_snapshot save one --park").error_in_exec
+    assert "not built yet" in str(error)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from zerostart_jupyter import snapshot as engine
+from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.jupyter import where
 
@@ -29,6 +30,10 @@ class Text:
 
 def run(action: str, names: Sequence[str], args: argparse.Namespace, settings: Settings) -> Any:
     """Carry out one action; what comes back is shown as the cell's result."""
+    if args.park:
+        raise SnapshotRefused(
+            "Parking a GPU is not built yet; nothing was saved.", remedy="Save without --park."
+        )
     if action == "save":
         return engine.snapshot(
             names[0],

@@ -110,24 +110,23 @@ class ZerostartMagics(Magics):
         """Load a checkpoint's tensors as fast as the disk gives them.
 
         `--into NAME`: NAME not defined becomes a mapping of tensors; a torch module named NAME is
-        filled with its weights. `handle["layer.weight"]` is there before the rest has arrived.
+        filled with its weights. `handle["layer.weight"]` is there before the rest has arrived;
+        with `--background` a module's forward waits layer by layer.
 
         Example: `%zs_load model.safetensors --into weights`
         """
         args = _parse(self.zs_load, line)
         from zerostart_jupyter import load as engine
 
-        options = {
-            "device": args.device,
-            "dtype": args.dtype,
-            "reader": args.reader,
-            "settings": self._settings(),
-        }
+        options = {"dtype": args.dtype, "reader": args.reader, "settings": self._settings()}
         source = _expand(args.source, self.shell.user_ns)
         target = self.shell.user_ns.get(args.into) if args.into else None
         if target is not None and hasattr(target, "load_state_dict"):
-            return engine.load_into(target, source, **options)
-        weights = engine.load(source, background=args.background, **options)
+            place = None if args.device == "auto" else args.device  # where the module is already
+            return engine.load_into(
+                target, source, device=place, layered=args.background, **options
+            )
+        weights = engine.load(source, device=args.device, background=args.background, **options)
         if not args.background:
             weights.wait()
         if args.into:
