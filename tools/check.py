@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 
+from abilities import no_snapshots
 from setup import FRONTEND, browser_is_missing
 from steps import PYTHON, ROOT, VENV, Failed, Word, main_guard, run, say, step, with_venv
 
@@ -70,22 +71,12 @@ def missing() -> dict[str, str]:
     found = {}
     if browser_is_missing():
         found["e2e"] = "no browser; `apt-get install chromium libatomic1`"
-    asked = subprocess.run(
-        [PYTHON, "-c", _CRIU], capture_output=True, text=True, check=False, env=with_venv()
-    )
-    if asked.returncode or asked.stdout.strip():
-        found["criu"] = asked.stdout.strip() or asked.stderr.strip().splitlines()[-1]
+    reason = no_snapshots()
+    if reason is not None:
+        found["criu"] = reason
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         found["compiler"] = "no C compiler; `apt-get install gcc libc6-dev`"
     return found
-
-
-_CRIU = """
-from zerostart_jupyter.doctor import doctor
-for each in doctor():
-    if each.name == "snapshot: process" and not each.ok:
-        print(each.reason, each.remedy)
-"""
 
 
 def pytest(markers: str, without: dict[str, str]) -> int:
