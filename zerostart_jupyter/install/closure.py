@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 class Closure:
@@ -26,11 +29,12 @@ class Closure:
         """Take a distribution's Requires-Dist lines; what cannot be read is left to uv."""
         found = []
         for line in requires:
+            start = _NAME.match(line)  # most extras name what nobody asked for
+            if start and canonicalize_name(start.group(1)) not in self._names:
+                continue
             try:
                 requirement = Requirement(line)
             except InvalidRequirement:
-                continue
-            if canonicalize_name(requirement.name) not in self._names:
                 continue
             if requirement.marker is not None and "extra" not in str(requirement.marker):
                 if not requirement.marker.evaluate():

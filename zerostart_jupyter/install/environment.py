@@ -91,7 +91,13 @@ class Environment:
 
     def _place(self, locked: Locked, wheel: StoredWheel, order: int, dist_info: Path) -> None:
         tree = f"{wheel.tree}/"
-        targets = {place: self._target(place, locked.name) for place in wheel.files}
+        site, inside, at = f"{self.site}/", f"{SITE}/", len(SITE) + 1
+        targets = {
+            place: site + place[at:]
+            if place.startswith(inside)
+            else self._target(place, locked.name)
+            for place in wheel.files
+        }
         start = f"{SITE}/{wheel.dist_info}/"
         for place in targets:
             if place.startswith(start):

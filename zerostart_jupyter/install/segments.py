@@ -53,13 +53,16 @@ class Buffers:
     def __init__(self, size: int) -> None:
         self._size = size
         self._idle: list[bytearray] = []
-        # glibc gives memory above a threshold back at once, to be touched anew each time, and
-        # raises the threshold when it frees such a piece: what inflates to 0.5 MiB profits.
-        _ = bytearray(_KEPT)
-        del _
+        self._settled = False
 
     def take(self, count: int) -> memoryview:
         """Room for `count` bytes, with whatever is in it."""
+        if not self._settled:
+            # glibc gives memory above a threshold back at once, to be touched anew each time, and
+            # raises the threshold when it frees such a piece: what inflates to 0.5 MiB profits.
+            self._settled = True
+            _ = bytearray(_KEPT)
+            del _
         if 2 * count <= self._size or count > self._size:
             return memoryview(bytearray(count))
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import email.parser
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ _SCHEMES = {
     "data": DATA,
     "headers": HEADERS,
 }
+_BLANK = re.compile(r"(?:\r?\n|\r)(?=\r?\n|\r)")
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 RESERVED = frozenset({"entry.json", "pyvenv.cfg", ".zerostart"})  # ours, in an environment's root
 
@@ -129,7 +131,8 @@ def check_filename(wheel: str, name: str, version: str) -> None:
 
 def read_metadata(data: bytes, wheel: str) -> Metadata:
     """METADATA's name, version and requirements."""
-    message = email.parser.HeaderParser().parsestr(_text(data, "METADATA", wheel))
+    head = _BLANK.split(_text(data, "METADATA", wheel), maxsplit=1)[0]  # a README may follow
+    message = email.parser.HeaderParser().parsestr(head)
     name, version = message.get("Name"), message.get("Version")
     if not name or not version:
         reject(wheel, "its METADATA names no project or no version")
