@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from zerostart_jupyter.snapshot.manifest import (
     Needed,
     digests,
     needed,
+    note,
     verify,
 )
 
@@ -22,6 +25,16 @@ def images(tmp_path: Path) -> Path:
     (tmp_path / "core-7.img").write_bytes(b"core")
     (tmp_path / "dump.log").write_text("not an image")
     return tmp_path
+
+
+def tick(folder: Path) -> None:
+    """Wait until the file system's clock goes on: older systems count in steps of 4 ms."""
+    probe = folder / "probe"
+    probe.touch()
+    first = probe.stat().st_mtime_ns
+    while probe.stat().st_mtime_ns == first:
+        probe.touch()
+    probe.unlink()
 
 
 def made(images: Path) -> Manifest:
@@ -75,6 +88,31 @@ def test_a_single_bit_is_noticed_and_its_file_named(images: Path, at: int) -> No
     (images / "pages-1.img").write_bytes(content)
     with pytest.raises(SnapshotCorrupt, match=r"pages-1\.img is not what was written"):
         verify(expected, images)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_damage_is_noticed_in_what_a_restore_does_not_read(images: Path, seed: int) -> None:
+    expected = dataclasses.replace(made(images), noted=note(images))
+    verify(expected, images)
+    chance = random.Random(seed)
+    tick(images)
+    with (images / "pages-1.img").open("r+b") as stream:
+        at = chance.randrange(10_000)
+        stream.seek(at)
+        before = stream.read(1)
+        stream.seek(at)
+        stream.write(bytes([before[0] ^ 1 << chance.randrange(8)]))
+    with pytest.raises(SnapshotCorrupt, match=r"pages-1\.img is not what was written"):
+        verify(expected, images)
+
+
+def test_only_a_thorough_look_finds_what_a_disk_has_lost(images: Path) -> None:
+    expected = made(images)
+    (images / "pages-1.img").write_bytes(bytes(10_000))
+    expected = dataclasses.replace(expected, noted=note(images))
+    verify(expected, images)
+    with pytest.raises(SnapshotCorrupt, match=r"pages-1\.img is not what was written"):
+        verify(expected, images, thorough=True)
 
 
 def test_files_that_go_or_come_are_noticed(images: Path) -> None:

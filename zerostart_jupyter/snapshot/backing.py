@@ -91,7 +91,7 @@ class Batch:
         finally:
             os.close(target)
         part.rename(self._staging / digest)
-        self._about["files"][digest] = [length, *_identity(self._staging / digest)]
+        self._about["files"][digest] = [length, *identity(self._staging / digest)]
         made = Backed(_room(self._store) / self._key / digest, length, digest)
         self._added[digest] = made
         return made
@@ -160,9 +160,9 @@ def collect(store: Store, used: set[str]) -> int:
 def verify(store: Store, files: Iterable[Backed], *, thorough: bool = False) -> None:
     """Raise SnapshotCorrupt unless each file is what was written; `thorough` reads all of it."""
     for each in files:
-        length, *identity = _note(store, each.path)
+        length, *noted = _note(store, each.path)
         try:
-            same = identity == _identity(each.path) and length == each.length
+            same = noted == identity(each.path) and length == each.length
             if not same or thorough:
                 _read_all(each)
         except OSError as error:
@@ -178,10 +178,10 @@ def _known(store: Store) -> Iterator[tuple[str, Backed]]:
     """What is there and, as far as its note tells, as it was written."""
     for entry in store.entries(ROOM):
         files = entry.about.get("files", {})
-        for digest, (length, *identity) in files.items():
+        for digest, (length, *noted) in files.items():
             path = _room(store) / entry.key / digest
             with contextlib.suppress(OSError):
-                if _identity(path) == identity:
+                if identity(path) == noted:
                     yield digest, Backed(path, length, digest)
 
 
@@ -234,7 +234,7 @@ def _read_all(file: Backed) -> None:
         os.close(opened)
 
 
-def _identity(path: Path) -> list[int]:
+def identity(path: Path) -> list[int]:
     """What changes when a file is written to or replaced."""
     status = path.lstat()
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -156,6 +156,7 @@ class _Dump:
                 (each.path, each.size, each.library) for each in others.values()
             ),
             digests=manifest.digests(found),
+            noted=manifest.note(found),
             memory={str(each.path): (each.length, each.digest) for each in memory},
             sockets=tuple(inherited.connections),
             cpu=checks.cpu_features(),

@@ -1,9 +1,9 @@
 """`verify()`: every byte of a snapshot against its digests.
 
-A restore checks as much as keeps it quick and never wrong: all image files are read and digested
-before any restored process runs; of the files that are mapped instead, inode, size and times, and
-their digests only where those differ (see `backing`). What that cannot see is a disk that returns
-other data than was written, without an error; this can.
+A restore checks as much as keeps it quick: of the files that hold memory, inode, size and times,
+which whoever writes to them changes, and their digests only where those differ (see `backing`); of
+all other images the digest, before any restored process runs. What that cannot see is a disk that
+returns other data than was written, without an error; this can.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def verify(name: str, *, settings: Settings | None = None) -> SnapshotInfo:
     found = catalog.get(name)
     with catalog.store.lease(ROOM, found.id):
         said = found.manifest()
-        manifest.verify(said, found.images)
+        manifest.verify(said, found.images, thorough=True)
         files = [backing.Backed(Path(path), *of) for path, of in said.memory.items()]
         backing.verify(catalog.store, files, thorough=True)
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotCorrupt
+from zerostart_jupyter.snapshot.backing import identity
 
 SCHEMA = 1
 FILE = "manifest.json"
@@ -38,7 +39,8 @@ class Manifest:
     `pid` is the kernel's in its pid namespace, `last_pid` the highest id in use there, `channel`
     the descriptors of its pipes, `inherited` CRIU's names of what its launcher had given it,
     `digests` the (bytes, sha256) of each image file, `memory` those of each file that restored
-    processes map, by its path; `sockets` the connections that closed.
+    processes map, by its path; `noted` what changes when a pages file is written to (see
+    `backing`); `sockets` the connections that closed.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Manifest:
     needed: tuple[Needed, ...] = ()
     digests: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     memory: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    noted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sockets: tuple[str, ...] = ()
     machine: str = field(default_factory=platform.machine)
     cpu: tuple[str, ...] = ()
@@ -81,6 +84,8 @@ class Manifest:
             for name in ("digests", "memory"):
                 listed = body.get(name, {}).items()
                 body[name] = {key: (int(count), str(sha)) for key, (count, sha) in listed}
+            noted = body.get("noted", {}).items()
+            body["noted"] = {name: tuple(map(int, each)) for name, each in noted}
             for name in ("inherited", "sockets", "cpu"):
                 body[name] = tuple(body[name])
             return cls(**body)
@@ -108,13 +113,27 @@ def digests(directory: Path) -> dict[str, tuple[int, str]]:
     return {path.name: digest(path) for path in sorted(directory.glob("*.img"))}
 
 
-def verify(manifest: Manifest, directory: Path) -> None:
-    """Raise SnapshotCorrupt unless the image files are exactly those that were written."""
+def note(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Put the pages files on the disk, and say by what they are known to be unchanged."""
+    found = {}
+    for path in sorted(directory.glob("pages-*.img")):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        found[path.name] = tuple(identity(path))
+    return found
+
+
+def verify(manifest: Manifest, directory: Path, *, thorough: bool = False) -> None:
+    """Raise SnapshotCorrupt unless the image files are exactly those that were written.
+
+    Pages files that nobody has written to since are read only if `thorough`.
+    """
     present = {path.name for path in directory.glob("*.img")}
     for name in sorted(present ^ set(manifest.digests)):
         raise _damaged(name, "is missing" if name in manifest.digests else "was added")
     for name, expected in manifest.digests.items():
-        if (directory / name).stat().st_size != expected[0] or digest(directory / name) != expected:
+        same = tuple(identity(directory / name)) == manifest.noted.get(name)
+        if (not same or thorough) and digest(directory / name) != expected:
             raise _damaged(name, "is not what was written")
 
 
