@@ -1,17 +1,19 @@
 """Restoring a kernel beside a fresh one that re-runs its cells; and what a save costs.
 
 Restored and fresh kernels take turns in random order within a round. Time runs from the launch to
-the first reply to a cell; a fresh kernel has then re-run the cells that made its state.
+the first reply to a cell; a fresh kernel has then re-run the cells that made its state. What is
+only moved elsewhere is told too: the background part of a save, the first write to mapped memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import KernelManager
@@ -19,10 +21,16 @@ from jupyter_client.manager import KernelManager
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.bench.report import Case, Report, machine, versions
 from zerostart_jupyter.core.wording import size
+from zerostart_jupyter.snapshot import procfs, restored
+from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 
 PATIENCE = 600.0  # seconds for any one cell
 ARRAYS = 3 << 29  # bytes, unless the machine is too small for it
 PREFIX = "bench-"
+CLONES = 4
+WRITE = "a += 1"
+COLD = "images and mapped files out of the page cache"
+_ARRAYS = "arrays"
 
 _TORCH = """
 import torch
@@ -32,32 +40,82 @@ with torch.no_grad(): result = model(torch.ones(1, 1024))
 
 
 def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = None) -> Report:
-    """Medians over `rounds` of a restore, and of re-running, for each kind of kernel."""
+    """Medians over `rounds` of restores, of what they cost later, and of re-running."""
     cases: list[Case] = []
+    smallest: tuple[float, ...] | None = None
     for name, cells in _kinds(arrays or _fitting()).items():
-        snapshot_name = PREFIX + str(os.getpid())
-        with _kernel("python3") as client:
-            _run(client, cells)
-            frozen = tuple(_saved(client, snapshot_name) for _ in range(rounds))
-        info = snapshot.show(snapshot_name)
+        saved, again = f"{PREFIX}{os.getpid()}", f"{PREFIX}{os.getpid()}-again"
         try:
-            spec = snapshot.publish(snapshot_name).name
-            restored: list[float] = []
-            fresh: list[float] = []
-            for number in range(rounds):
-                note(f"{name}, round {number + 1} of {rounds}")
-                turns = [(restored, spec, "1"), (fresh, "python3", cells)]
-                for times, kernel, code in random.sample(turns, 2):
-                    times.append(_to_first_reply(kernel, code))
+            with _kernel("python3") as client:
+                _run(client, cells)
+                frozen = tuple(_saved(client, saved) for _ in range(rounds))
+                _saved(client, again)
+                before = _seconds(client, WRITE) if name.startswith(_ARRAYS) else None
+            info, second = snapshot.show(saved), snapshot.show(again)
+            snapshot.delete(again)
+            spec = snapshot.publish(saved).name
+            note(f"{name}: {rounds} rounds")
+            found = _turns(rounds, spec, cells, info)
+            fresh = found["fresh"]
+            mapped = sum(length for length, _ in info.manifest().memory.values())
+            kept = f"{size(info.manifest().bytes)} of images, {size(mapped)} mapped"
+            cases += [
+                Case(f"{name}: first reply", found["warm"], "re-run", fresh, kept),
+                Case(f"{name}: first reply, cold", found["cold"], "re-run", fresh, COLD),
+            ]
+            smallest = smallest or found["criu"]
+            remark = "until all processes are back, stopped"
+            cases.append(Case(f"{name}: CRIU", found["criu"], "small kernel", smallest, remark))
+            remark = f"kernel frozen; then {info.seconds - info.frozen_seconds:.2g} s in background"
+            cases.append(Case(f"{name}: save", frozen, "re-run", fresh, remark))
+            share = second.bytes / (info.manifest().bytes + mapped)
+            remark = f"a second save of it, unchanged, adds {size(second.bytes)} ({share:.0%})"
+            cases.append(Case(f"{name}: save again", (second.seconds,), "re-run", fresh, remark))
+            if before is not None:
+                cases += _costs_of_mapping(name, spec, found["warm"], before)
         finally:
-            snapshot.delete(snapshot_name)
-        remark = f"{size(info.bytes)} of images"
-        cases.append(Case(f"{name}: first reply", tuple(restored), "re-run", tuple(fresh), remark))
-        remark = "the running kernel frozen by a save"
-        cases.append(Case(f"{name}: save", frozen, "re-run", tuple(fresh), remark))
+            for each in snapshot.snapshots():
+                if each.name in (saved, again):
+                    snapshot.delete(each.name)
     title = "Restoring a kernel instead of re-running it"
     about = versions("zerostart-jupyter", "ipykernel", "jupyter-client", "torch")
     return Report(title, tuple(cases), about, machine())
+
+
+def _turns(rounds: int, spec: str, cells: str, info: SnapshotInfo) -> dict[str, tuple[float, ...]]:
+    """Seconds of each kind of start, by turns in random order within a round."""
+    found: dict[str, list[float]] = {"warm": [], "cold": [], "fresh": [], "criu": []}
+    for _ in range(rounds):
+        for turn in random.sample(list(found), len(found)):
+            if turn == "criu":
+                found[turn].append(_until_back(info.name))
+                continue
+            if turn == "cold":
+                _forget(info)
+            kernel, code = ("python3", cells) if turn == "fresh" else (spec, "1")
+            found[turn].append(_to_first_reply(kernel, code))
+    return {turn: tuple(times) for turn, times in found.items()}
+
+
+def _costs_of_mapping(name: str, spec: str, one: Sequence[float], before: float) -> list[Case]:
+    """What clones share, and what the first write to a mapped array costs."""
+    with contextlib.ExitStack() as others, _kernel(spec) as first:
+        began = time.perf_counter()
+        clients = [first, *(others.enter_context(_kernel(spec)) for _ in range(CLONES - 1))]
+        for client in clients:
+            _run(client, "1")
+        together = time.perf_counter() - began
+        for client in clients:
+            _run(client, "float(a.sum())")
+        shared = sum(map(_proportional, clients))
+        others.close()
+        alone = _proportional(first)
+        written = _seconds(first, WRITE)
+    share = f"having read all, {size(shared)} of memory (PSS), {shared / alone:.2f} x one clone's"
+    return [
+        Case(f"{name}: {CLONES} clones at once", (together,), "one", tuple(one), share),
+        Case(f"{name}: first write to all of it", (written,), "never saved", (before,), "a += 1"),
+    ]
 
 
 def _kinds(arrays: int) -> Mapping[str, str]:
@@ -65,7 +123,7 @@ def _kinds(arrays: int) -> Mapping[str, str]:
     if importlib.util.find_spec("torch"):
         found["torch"] = _TORCH
     if importlib.util.find_spec("numpy"):
-        found[f"arrays of {size(arrays)}"] = (
+        found[f"{_ARRAYS} of {size(arrays)}"] = (
             f"import numpy; a = numpy.random.default_rng(0).random({arrays // 8})"
         )
     return found
@@ -94,7 +152,51 @@ def _to_first_reply(kernel: str, code: str) -> float:
         return time.perf_counter() - began
 
 
-@contextmanager
+def _until_back(name: str) -> float:
+    """Seconds until all processes of a snapshot are back, before they run."""
+    began = time.perf_counter()
+    found = restored.prepare(name)
+    try:
+        found.reader.wait()
+        return time.perf_counter() - began
+    finally:
+        found.kill()
+
+
+def _forget(info: SnapshotInfo) -> None:
+    """Have the system drop a snapshot's files from its page cache."""
+    for path in (*info.images.iterdir(), *map(Path, info.manifest().memory)):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+            os.posix_fadvise(opened, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(opened)
+
+
+def _proportional(client: Any) -> int:
+    """Bytes of memory (PSS) of a kernel, its shepherd and its namespace."""
+    total = 0
+    for pid in procfs.tree(client.parent.provisioner.pid):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) << 10
+    return total
+
+
+def _seconds(client: Any, code: str) -> float:
+    """How long this takes, as the kernel measures it."""
+    timed = (
+        f"import time; _began = time.perf_counter(); {code}; _took = time.perf_counter() - _began"
+    )
+    asked = client.execute(timed, silent=True, user_expressions={"took": "_took"})
+    while (message := client.get_shell_msg(timeout=PATIENCE))["parent_header"]["msg_id"] != asked:
+        pass
+    _check(message)
+    return float(message["content"]["user_expressions"]["took"]["data"]["text/plain"])
+
+
+@contextlib.contextmanager
 def _kernel(name: str) -> Iterator[Any]:
     manager = KernelManager(kernel_name=name)
     manager.start_kernel()
