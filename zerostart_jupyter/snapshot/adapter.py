@@ -292,28 +292,6 @@ class LiveKernel:
         self.kernel.shell_handlers["execute_request"] = handler or original
         return original
 
-    def answer(self, result: object) -> None:
-        """Send the reply of a cell that succeeded, and show its result."""
-        own, shell = self.kernel, self.kernel.shell
-        identities, parent = self.request()
-        content = parent["content"]
-        # Some versions of IPython count before they run a cell, others after it.
-        inputs = shell.history_manager.input_hist_raw
-        number = len(inputs) - 1
-        if not (content.get("silent") or inputs[-1].rstrip().endswith(";")):
-            shell.displayhook(result)
-        body = {
-            "status": "ok",
-            "execution_count": number,
-            "user_expressions": shell.user_expressions(content.get("user_expressions") or {}),
-            "payload": [],
-        }
-        metadata = own.finish_metadata(parent, own.init_metadata(parent), body)
-        shell.execution_count = number + 1
-        self.flush()
-        sender = own.shell_channel_thread.manager.get_subshell_to_shell_channel_socket(None)
-        own.session.send(sender, "execute_reply", body, parent, metadata=metadata, ident=identities)
-
     def abort_waiting(self) -> None:
         """Serve none of the requests that wait now: nobody expects an answer to them."""
         self.kernel._abort_queues(None)
@@ -335,39 +313,6 @@ class LiveKernel:
             del inputs[line:]
             inputs += [""] * (line - len(inputs)) + [position["source"]]
         shell.execution_count = int(position["count"])
-
-    def inputs(self, line: int) -> dict[str, list[str]]:
-        """The lines of history from one on, raw and as IPython read them."""
-        history = self.kernel.shell.history_manager
-        return {
-            "raw": list(history.input_hist_raw[line:]),
-            "parsed": list(history.input_hist_parsed[line:]),
-        }
-
-    def take_inputs(self, line: int, inputs: Mapping[str, Sequence[str]]) -> None:
-        """Put these lines of history in place of all from one on."""
-        history = self.kernel.shell.history_manager
-        history.input_hist_raw[line:] = inputs["raw"]
-        history.input_hist_parsed[line:] = inputs["parsed"]
-
-    def write_history(self) -> None:
-        """Have the history on disk hold all that was run."""
-        self.kernel.shell.history_manager.writeout_cache()
-
-    def reopen_history(self) -> None:
-        """Leave the connection to the history's file to the process that opened it.
-
-        SQLite's may not be used after a fork. What waited to be written is that process's too.
-        """
-        history = self.kernel.shell.history_manager
-        _left_open.append(history.db)
-        history.db_input_cache.clear()
-        history.db_output_cache.clear()
-        history.db_input_cache_lock = threading.Lock()
-        history.db_output_cache_lock = threading.Lock()
-        if history.enabled and str(history.hist_file) != ":memory:":
-            _close_all(os.path.realpath(history.hist_file))
-            history.init_db()
 
     def begin_session(self) -> None:
         """A history session of its own, so that two clones do not write into one."""
@@ -435,17 +380,6 @@ class _FixedParent:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
-
-
-_left_open: list[object] = []  # connections of the process that we were forked from
-
-
-def _close_all(path: str) -> None:
-    """Close our descriptors of a file and its companions, beneath whoever thinks to have them."""
-    for entry in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{entry}").startswith(path):
-                os.close(int(entry))
 
 
 def _accepted() -> list[tuple[asyncio.Task[Any], Any]]:

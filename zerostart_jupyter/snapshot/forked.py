@@ -20,7 +20,16 @@ from typing import Any, NoReturn
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import forkable, in_place, memory, ports, procfs, revival, wire
+from zerostart_jupyter.snapshot import (
+    forkable,
+    in_place,
+    memory,
+    ports,
+    procfs,
+    revival,
+    undone,
+    wire,
+)
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.frozen import Family, sleep
 
@@ -117,9 +126,9 @@ class _Points:
             async def execute(stream: Any, identities: list[bytes], request: Any) -> None:
                 content = request["content"]
                 if content.get("store_history", not content.get("silent", False)):
-                    undone = self._before_cell(kernel)
-                    if undone is not None:
-                        kernel.answer(undone)
+                    reached = self._before_cell(kernel)
+                    if reached is not None:
+                        undone.answer(kernel, reached)
                         return
                 await original(stream, identities, request)
 
@@ -200,7 +209,7 @@ class _Points:
             self._trim()
             return None
         kernel.take_position(message["position"])
-        kernel.take_inputs(point.line, message["inputs"])
+        undone.take_inputs(kernel, point.line, message["inputs"])
         self._keeper = message["keeper"]
         for each in self._all:  # what has become of them since we were forked
             if not each.gap and (why := message["gaps"].get(str(each.pid))):
@@ -249,7 +258,7 @@ class _Points:
         point = self.find(cells)
         with contextlib.ExitStack() as undo:
             _close_comms(kernel, point)
-            kernel.write_history()
+            undone.write_history(kernel)
             farewell = in_place.let_go(kernel, undo)
             self._wake(kernel, point, farewell, cells)
             self._give_way(kernel, point, undo)
@@ -263,7 +272,7 @@ class _Points:
             "cells": cells,
             "gaps": {each.pid: each.gap for each in self._all if each.pid and each.gap},
             "keeper": self._present_keeper() or os.getpid(),
-            "inputs": kernel.inputs(point.line),
+            "inputs": undone.inputs(kernel, point.line),
         }
         try:
             wire.send(point.inbox, message)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotError
-from zerostart_jupyter.snapshot import hooks, memory, rebuilt, wire
+from zerostart_jupyter.snapshot import hooks, memory, rebuilt, undone, wire
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.quiesce import Place, Sockets, places
@@ -63,7 +63,7 @@ def _sleep(
     message = _wait(inbox, family)
     os.setsid()  # signals for the keeper's group come through the keeper
     rebuilt.rebuild(kernel)
-    kernel.reopen_history()
+    undone.reopen_history(kernel)
     wire.send(answers, {"kind": "ready"})
     if os.read(inbox, 1):
         _end()  # it was called off
