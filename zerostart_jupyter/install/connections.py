@@ -18,11 +18,12 @@ import ssl
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from zerostart_jupyter.core.errors import NetworkError
+from zerostart_jupyter.install.courtesy import Courtesy
 from zerostart_jupyter.install.indexes import Indexes
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -44,6 +45,7 @@ class Response:
         self.url = url
         self.status = self._raw.status
         self.headers = self._raw.headers
+        self.over: Callable[[], None] = lambda: None  # called once, when it is given back
 
     def readinto(self, view: memoryview) -> int:
         """Fill what can be filled; 0 at the end of the body."""
@@ -51,6 +53,8 @@ class Response:
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it."""
+        over, self.over = self.over, lambda: None
+        over()
         if not self._raw.isclosed():
             left = self._raw.length
             if left is not None and left <= _MAX_DRAIN:
@@ -78,6 +82,12 @@ class Connections:
         self._idle: dict[str, list[Connection]] = {}
         self._known: dict[str, tuple[str, str] | None] = {}
         self._closed = False
+        self._courtesies: dict[str, Courtesy] = {}
+
+    def courtesy(self, url: str) -> Courtesy:
+        """What the host of this address was found to bear."""
+        with self._lock:
+            return self._courtesies.setdefault(urlsplit(url).netloc, Courtesy())
 
     def get(self, url: str, headers: Mapping[str, str]) -> Response:
         """The answer to a GET, redirects followed. Raises OSError or HTTPException."""

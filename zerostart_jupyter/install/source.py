@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,7 @@ TRIES = 6  # in a row without a single byte
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds
 _MOST_PATIENCE = 120.0  # seconds of a Retry-After that are honoured
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TOO_MANY = frozenset({429, 503})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 Report = Callable[[int, memoryview], None]
@@ -246,7 +248,14 @@ class HttpSource:
     def _get(self, headers: dict[str, str]) -> Response:
         self._check()
         asked = self._final
-        response = self._connections.get(asked, headers)
+        courtesy = self._connections.courtesy(asked)
+        courtesy.enter(self._check)
+        try:
+            response = self._connections.get(asked, headers)
+        except BaseException:
+            courtesy.leave()
+            raise
+        response.over = partial(courtesy.leave, refused=response.status in _TOO_MANY)
         if response.status not in (200, 206):
             with response:
                 if response.status == 416:
