@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.install.wheels import noise
 from zerostart_jupyter.install.assembly import Assembly, Consumer
-from zerostart_jupyter.install.segments import Agenda, Segment, cut
+from zerostart_jupyter.install.segments import Agenda, Buffers, Segment, cut
 
 
 @st.composite
@@ -122,3 +122,24 @@ def test_what_is_dropped_is_gone() -> None:
 
 def test_a_segment_is_as_long_as_its_bytes() -> None:
     assert len(Segment(3, 10)) == 7
+
+
+def test_memory_of_segments_is_used_again() -> None:
+    buffers = Buffers(1000)
+    first = buffers.take(1000)
+    base = first.obj
+    buffers.give(first)
+    again = buffers.take(700)
+    assert again.obj is base
+    assert len(again) == 700
+    assert buffers.take(1000).obj is not base  # while somebody has it
+
+
+def test_small_and_foreign_memory_is_not_kept() -> None:
+    buffers = Buffers(1000)
+    small = buffers.take(10)
+    buffers.give(small)
+    buffers.give(memoryview(b"x" * 1000))
+    assert len(small) == 10
+    fresh = buffers.take(1000)
+    assert isinstance(fresh.obj, bytearray)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import partial
+from zerostart_jupyter.install.partial import Partial
+
+SHA = "a" * 64
+TOTAL = 2 * partial.WORTHWHILE
+
+
+def write_one(store: Store) -> Partial:
+    kept = Partial.find(store, SHA, TOTAL)
+    assert kept is not None
+    kept.write(10, memoryview(b"block"))
+    kept.close()
+    again = Partial.find(store, SHA, TOTAL)
+    assert again is not None
+    return again
+
+
+def test_what_came_slowly_is_there_for_the_next_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "QUICK", 0.0)
+    again = write_one(store)
+    assert again.have == [(10, 15)]
+    into = memoryview(bytearray(5))
+    assert again.read(10, into)
+    assert bytes(into) == b"block"
+    again.discard()
+
+
+def test_what_comes_at_once_is_not_written_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "QUICK", 1e9)
+    again = write_one(store)
+    assert again.have == []
+    again.discard()
+
+
+def test_a_small_wheel_is_not_worth_it(store: Store) -> None:
+    assert Partial.find(store, SHA, partial.WORTHWHILE - 1) is None
