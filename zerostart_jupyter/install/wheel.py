@@ -28,7 +28,7 @@ _SCHEMES = {
     "data": DATA,
     "headers": HEADERS,
 }
-_BLANK = re.compile(r"(?:\r?\n|\r)(?=\r?\n|\r)")
+_BLANK = re.compile(r"(?<=\n)\r?\n")
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 RESERVED = frozenset({"entry.json", "pyvenv.cfg", ".zerostart"})  # ours, in an environment's root
 
