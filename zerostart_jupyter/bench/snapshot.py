@@ -130,8 +130,9 @@ def _kinds(arrays: int) -> Mapping[str, str]:
 
 
 def _fitting() -> int:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return min(ARRAYS, memory // 4)
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    return min(ARRAYS, free // 4)
 
 
 def _saved(client: Any, name: str) -> float:

@@ -7,7 +7,6 @@ import datetime
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,7 +180,7 @@ class Catalog:
 
 def fresh_id() -> str:
     """An id nothing else has."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def _ours(entry: Entry) -> bool:
