@@ -80,14 +80,15 @@ class _Point:
     counts: bool = True  # False for a cell that only asked for an undo
 
     def news(self) -> dict[str, Any] | None:
-        """What the process has said, if anything; notices that it has ended."""
+        """What the process has said last, if anything; notices that it has ended."""
+        latest = None
         while not self.gap and select.select([self.answers], [], [], 0)[0]:
             try:
                 for message in self.answers.take():
-                    return message
+                    latest = message
             except EOFError:
                 self.drop("it was ended, perhaps because memory ran out")
-        return None
+        return latest
 
     def drop(self, why: str) -> None:
         """End the process."""
@@ -195,15 +196,16 @@ class _Points:
         point = _Point(kernel.position()["count"], kernel.position()["line"] + 1)
         try:
             forkable.examine(kernel)
-        except SnapshotRefused as error:
-            point.gap = error.message.removesuffix(".")
+            message = self._fork(kernel, point)
+        except (SnapshotRefused, OSError) as error:  # a cell must run without a point, too
+            point.gap = getattr(error, "message", f"there could be no fork: {error}")
+            point.gap = point.gap.removesuffix(".")
             if point.gap != self._told:
                 print(f"This cell cannot be undone. {error}", file=sys.stderr)
             self._told = point.gap
             self._all.append(point)
             return None
         self._told = ""
-        message = self._fork(kernel, point)
         if message is None:
             self._all.append(point)
             self._trim()
@@ -225,10 +227,15 @@ class _Points:
         point.children = frozenset(procfs.children(own))
         offsets = _offsets(set(revival.outputs(kernel)))
         inbox, answers = os.pipe(), os.pipe()
-        with warnings.catch_warnings():
-            # We know of the other threads, and what becomes of them.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+        try:
+            with warnings.catch_warnings():
+                # We know of the other threads, and what becomes of them.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+        except OSError:
+            for end in (*inbox, *answers):
+                os.close(end)
+            raise
         if not pid:
             os.close(inbox[1])
             os.close(answers[0])
