@@ -18,7 +18,13 @@ def status(monkeypatch: pytest.MonkeyPatch, user: int, effective: str, seccomp: 
     monkeypatch.setattr(os, "geteuid", lambda: user)
 
 
-@pytest.mark.parametrize("tier", ["fork", "park", "portable"])
+def test_undo_points_have_no_names() -> None:
+    with pytest.raises(SnapshotRefused) as caught:
+        tiers.choose("fork", Settings.read())
+    assert "auto on" in caught.value.remedy
+
+
+@pytest.mark.parametrize("tier", ["park", "portable"])
 def test_tiers_that_are_not_there_yet_are_refused(private: Path, tier: str) -> None:
     with pytest.raises(SnapshotRefused, match="not there yet"):
         tiers.choose(tier, Settings.read())

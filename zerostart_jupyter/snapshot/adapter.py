@@ -7,7 +7,6 @@ iopub is an XPUB socket, and a cell runs in the main thread.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import json
@@ -15,59 +14,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotRefused
+from zerostart_jupyter.snapshot.channel import PATIENCE, Channel, on_loop
 
-T = TypeVar("T")
-
-PATIENCE = 5.0  # seconds for a loop of the kernel to carry something out
 PORTS = ("shell", "control", "iopub", "stdin")
-
-
-@dataclass(frozen=True)
-class Channel:
-    """A socket of the kernel and how to run something where it may be touched."""
-
-    name: str
-    socket: Any
-    run: Callable[[Callable[[], Any]], Any]
-    stream: Any
-
-    def endpoint(self) -> str:
-        """Where it is bound."""
-        return bytes(self.socket.LAST_ENDPOINT).rstrip(b"\0").decode()
-
-    def unbind(self, endpoint: str) -> None:
-        """Let go of an endpoint, and of the connections made through it."""
-        self._with_socket(lambda: self.socket.unbind(endpoint))
-
-    def bind(self, endpoint: str, prepare: Callable[[Any], None] = lambda socket: None) -> str:
-        """Take an endpoint; returns it with the port that it got."""
-
-        def take() -> str:
-            prepare(self.socket)
-            self.socket.bind(endpoint)
-            return self.endpoint()
-
-        return str(self._with_socket(take))
-
-    def settle(self) -> None:
-        """Let libzmq finish what it began; a socket that no loop watches does so only now."""
-        if self.stream is None:
-            self.run(lambda: self.socket.EVENTS)
-
-    def _with_socket(self, act: Callable[[], T]) -> T:
-        def run() -> T:
-            done = act()
-            # Using a socket outside its stream eats the edge that the stream waits for.
-            if self.stream is not None:
-                self.stream.flush()
-            return done
-
-        result: T = self.run(run)
-        return result
 
 
 class LiveKernel:
@@ -97,18 +49,18 @@ class LiveKernel:
     def channels(self) -> dict[str, Channel]:
         """Shell, control, iopub and stdin; `pipe` is where forked children send their output."""
         app, iopub = self.app, self.app.iopub_thread
-        on_iopub = _on(iopub.io_loop)
+        on_iopub = on_loop(iopub.io_loop)
         return {
             "shell": Channel(
                 "shell",
                 app.shell_socket,
-                _on(app.shell_channel_thread.io_loop),
+                on_loop(app.shell_channel_thread.io_loop),
                 self.kernel.shell_stream,
             ),
             "control": Channel(
                 "control",
                 app.control_socket,
-                _on(app.control_thread.io_loop),
+                on_loop(app.control_thread.io_loop),
                 self.kernel.control_stream,
             ),
             "iopub": Channel("iopub", iopub.socket, on_iopub, iopub._xpub_stream),
@@ -401,19 +353,3 @@ def _date(request: Sequence[bytes]) -> str:
     """When a request was made, as its header says; the header follows delimiter and signature."""
     header = request[list(request).index(b"<IDS|MSG>") + 2]
     return str(json.loads(header).get("date", ""))
-
-
-def _on(loop: Any) -> Callable[[Callable[[], Any]], Any]:
-    def run(act: Callable[[], Any]) -> Any:
-        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def call() -> None:
-            try:
-                done.set_result(act())
-            except BaseException as error:
-                done.set_exception(error)
-
-        loop.add_callback(call)
-        return done.result(PATIENCE)
-
-    return run

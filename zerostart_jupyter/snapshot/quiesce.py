@@ -20,7 +20,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotError
-from zerostart_jupyter.snapshot.adapter import PATIENCE, PORTS, Channel, LiveKernel
+from zerostart_jupyter.snapshot.adapter import PORTS, LiveKernel
+from zerostart_jupyter.snapshot.channel import PATIENCE, Channel
 from zerostart_jupyter.snapshot.replies import PatientReplies
 
 RETURN = 2.0  # seconds for the known subscribers to come back to iopub

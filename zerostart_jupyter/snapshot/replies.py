@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from zerostart_jupyter.snapshot.adapter import Channel
+from zerostart_jupyter.snapshot.channel import Channel
 
 PATIENCE = 10.0  # seconds for which a reply waits, and for which replies are watched
 _STEP = 0.005  # seconds between two attempts

@@ -9,16 +9,20 @@ from pathlib import Path
 from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import criu, procfs
+from zerostart_jupyter.snapshot import criu, forkable, procfs
 
 PROCESS = "process"
 _CAPABILITIES = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}  # linux/capability.h
 _SYSCTL = Path("/proc/sys")
-_COMING = ("fork", "park", "portable")
+_COMING = ("park", "portable")
 
 
 def choose(tier: str, settings: Settings) -> criu.Criu:
     """The CRIU for the process tier; raises before anything is frozen if it is not possible."""
+    if tier == "fork":
+        raise SnapshotRefused(
+            "The fork tier keeps undo points and no names.", remedy="Run `%zs_snapshot auto on`."
+        )
     if tier in _COMING:
         raise SnapshotRefused(
             f"The {tier} tier is not there yet.", remedy="Use `--tier process` or `--tier auto`."
@@ -42,7 +46,7 @@ def capabilities(settings: Settings | None = None) -> list[Capability]:
     else:
         first = allowed if not allowed else found
         process = Capability("snapshot: process", False, first.reason, first.remedy)
-    return [found, allowed, _namespaces(), process]
+    return [found, allowed, _namespaces(), process, forkable.capability()]
 
 
 def permission() -> Capability:
