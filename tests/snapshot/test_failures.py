@@ -116,7 +116,7 @@ def test_criu_is_killed_while_it_writes_pages(
 
 def test_the_helper_is_killed(python: Kernel, broken: Broken, private: Path) -> None:
     broken.does("exec sleep 1000")
-    python.client.execute("z.snapshot('one')")
+    python.client.execute("z.snapshot('one')", stop_on_error=False)
     eventually(broken.started.exists)
     dumper(private).kill()
     assert_untouched(python, private)
@@ -124,7 +124,7 @@ def test_the_helper_is_killed(python: Kernel, broken: Broken, private: Path) -> 
 
 def test_an_interrupt_cancels(python: Kernel, broken: Broken, private: Path) -> None:
     broken.does("exec sleep 1000")
-    python.client.execute("z.snapshot('one')")
+    python.client.execute("z.snapshot('one')", stop_on_error=False)
     eventually(broken.started.exists)
     python.manager.interrupt_kernel()
     assert_untouched(python, private)
@@ -134,7 +134,7 @@ def test_a_cancel_in_the_panel_works_while_the_kernel_stands_still(
     python: Kernel, broken: Broken, private: Path
 ) -> None:
     broken.does("exec sleep 1000")
-    python.client.execute("z.snapshot('one')")
+    python.client.execute("z.snapshot('one')", stop_on_error=False)
     eventually(broken.started.exists)
     (status,) = private.glob("jupyter_runtime_dir/zerostart/*/dumper.json")
     (operation,) = json.loads(status.read_text())["operations"]

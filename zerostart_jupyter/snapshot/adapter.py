@@ -270,6 +270,17 @@ class LiveKernel:
         """A history session of its own, so that two clones do not write into one."""
         self.kernel.shell.history_manager.new_session()
 
+    @contextlib.contextmanager
+    def history_still(self) -> Iterator[None]:
+        """Keep the history's thread from its database.
+
+        Dumped in the middle of a transaction it would have a journal open that is gone by the time
+        of a restore.
+        """
+        history = self.kernel.shell.history_manager
+        with history.db_input_cache_lock, history.db_output_cache_lock:
+            yield
+
     # the process around it
 
     def threads(self) -> list[threading.Thread]:

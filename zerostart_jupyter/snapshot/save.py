@@ -99,7 +99,7 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> 
     sockets, channel, dumper = Sockets(kernel), Channel.open(), Dumper()
     inherited = revival.outputs(kernel)
     began = time.monotonic()
-    with Save(_telling(work)) as save, _interrupts(dumper):
+    with Save(_telling(work)) as save, _interrupts(dumper), kernel.history_still():
         try:
             save.enter(State.PREFLIGHT, dumper.stop)
             own = places(kernel.connection()).values()
@@ -119,6 +119,7 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> 
             if message["kind"] == "live":
                 save.enter(State.RESTORED)
                 save.forget()
+                work.forget()
                 revival.come_alive(kernel, sockets, channel, message, inherited, reseed=reseed)
                 return _saved(message["saved"], restored=True)
             _raise_if_failed(message)
