@@ -14,11 +14,12 @@ from zerostart_jupyter.install.activation import ROOM, landed
 from zerostart_jupyter.install.closure import Closure
 from zerostart_jupyter.install.connections import Connections
 from zerostart_jupyter.install.environment import Environment
+from zerostart_jupyter.install.failures import as_error
 from zerostart_jupyter.install.gate import Pending
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.indexes import Indexes
 from zerostart_jupyter.install.lock import Lock
-from zerostart_jupyter.install.pipeline import Pipeline, as_error
+from zerostart_jupyter.install.pipeline import Pipeline
 from zerostart_jupyter.install.requirements import Request
 
 __all__ = ["Job", "as_error"]

@@ -15,11 +15,9 @@ from functools import partial
 
 from zerostart_jupyter.core.errors import (
     DigestMismatch,
-    InstallError,
     NetworkError,
     StoreError,
     WheelRejected,
-    ZerostartError,
 )
 from zerostart_jupyter.core.events import Operation, State
 from zerostart_jupyter.core.settings import Settings
@@ -386,19 +384,3 @@ class Pipeline:
     def _hold(self, wheel: _Wheel, count: int) -> None:
         wheel.held += count
         self._held += count
-
-
-def as_error(error: BaseException, store: Store) -> ZerostartError:
-    """A failure of the machine in the words of this product; its own errors stay as they are."""
-    if isinstance(error, ZerostartError):
-        return error
-    if isinstance(error, OSError):
-        return StoreError(
-            f"{error.filename or store.root} cannot be written: {error.strerror or error}.",
-            remedy="Make room with `zerostart cache prune`, or set ZEROSTART_CACHE elsewhere.",
-        )
-    if isinstance(error, Stopped):
-        return InstallError("The install was stopped.", remedy="Run it again.")
-    return InstallError(
-        f"The install failed: {type(error).__name__}: {error}.", remedy="Please report it."
-    )
