@@ -3,36 +3,42 @@ PYTHON ?= python3
 SETUP = $(PYTHON) tools/setup.py
 CHECK = .venv/bin/python tools/check.py
 
-.PHONY: help setup demo test test-all test-gpu lint format docs clean
+.PHONY: help setup demo test test-all test-gpu test-vllm lint format docs clean
 
 help:
 	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
 	@echo "make test       every gate and every test but the long and the GPU ones"
 	@echo "make test-all   the long ones too"
 	@echo "make test-gpu   those that need an NVIDIA GPU"
+	@echo "make test-vllm  a real vLLM engine on the CPU, 3 GB in an environment of its own"
 	@echo "make lint       ruff, mypy, import-linter, tsc and the panel's unit tests"
 	@echo "make format     format what ruff can"
 	@echo "make docs       write the generated pages of docs/ anew"
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
-	@$(SETUP) dev criu browser frontend kvikio
+	@$(SETUP) dev criu browser frontend kvikio vllm
 
 demo:
 	@$(SETUP) criu
 	@.venv/bin/python tools/demo.py
 
 test:
-	@$(SETUP) dev criu browser frontend kvikio
+	@$(SETUP) dev criu browser frontend kvikio vllm
 	@$(CHECK) test
 
 test-all:
-	@$(SETUP) dev criu browser frontend kvikio
+	@$(SETUP) dev criu browser frontend kvikio vllm
 	@$(CHECK) all
 
 test-gpu:
 	@$(SETUP) dev criu
 	@$(CHECK) gpu
+
+test-vllm:
+	@$(SETUP) dev
+	@.venv/bin/python tools/set_up_vllm.py engine
+	@$(CHECK) vllm
 
 lint:
 	@$(SETUP) dev frontend

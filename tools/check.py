@@ -1,6 +1,6 @@
-"""`make lint`, `make test`, `make test-all`, `make test-gpu`: every gate, and pytest last.
+"""`make lint`, `make test`, `make test-all` and the rest: every gate, and pytest last.
 
-    .venv/bin/python tools/check.py lint | test | all | gpu
+    .venv/bin/python tools/check.py lint | test | all | gpu | vllm
 
 A gate that fails does not keep the others from running; pytest runs when all have passed, and its
 summary is the last thing printed. Tests that need what this machine lacks are deselected, each
@@ -41,11 +41,14 @@ def main() -> None:
         if shutil.which("nvidia-smi") is None:
             raise Failed("There is no NVIDIA driver here (nvidia-smi is missing).")
         sys.exit(pytest("gpu", {}))
+    if what == "vllm":
+        sys.exit(pytest("vllm", {}))
     if what not in ("lint", "test", "all"):
-        raise Failed("Say what: lint, test, all or gpu.")
+        raise Failed("Say what: lint, test, all, gpu or vllm.")
     gates(with_coverage=what != "lint")
     if what != "lint":
-        sys.exit(pytest("not gpu" if what == "all" else "not slow and not gpu", missing()))
+        wanted = "not gpu and not vllm"
+        sys.exit(pytest(wanted if what == "all" else f"not slow and {wanted}", missing()))
 
 
 def gates(*, with_coverage: bool) -> None:

@@ -1,6 +1,6 @@
 """Makes this machine ready for `make demo` and `make test`.
 
-    python3 tools/setup.py [dev] [criu] [browser] [frontend] [kvikio]
+    python3 tools/setup.py [dev] [criu] [browser] [frontend] [kvikio] [vllm]
 
 Needs Python 3.11 and nothing else; what it installs goes into .venv. Where a step needs root and
 has none, it says so, and `make test` says which tests that leaves out. `dev` adds what the tests
@@ -21,6 +21,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 -- whoever has an older one should
 
 import pip_configuration
 import set_up_kvikio
+import set_up_vllm
 from steps import (
     PYTHON,
     ROOT,
@@ -49,6 +50,8 @@ def main() -> None:
         install_frontend()
     if "kvikio" in wanted:
         set_up_kvikio.main()
+    if "vllm" in wanted:
+        set_up_vllm.set_up_source()
     if "criu" in wanted:
         may_fail("Setting up CRIU", set_up_criu, "tests marked `criu`, and the tour's snapshot")
     if "browser" in wanted:

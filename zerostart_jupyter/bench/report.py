@@ -47,6 +47,7 @@ class Report:
     cases: tuple[Case, ...]
     versions: dict[str, str]
     machine: dict[str, str] = field(default_factory=lambda: machine())
+    pictures: tuple[str, ...] = ()  # SVG
 
     def as_json(self) -> dict[str, Any]:
         """One object: title, machine, versions, cases."""
@@ -79,7 +80,7 @@ class Report:
             "<style>body{font:16px system-ui;margin:2em}td,th{padding:.3em 1em;text-align:left}"
             f"</style><h1>{html.escape(self.title)}</h1><p>{about}</p><table>"
             "<tr><th>case<th>ours<th>peer<th>theirs<th>ratio<th>note</tr>"
-            f"{rows}</table>"
+            f"{rows}</table>{''.join(self.pictures)}"
         )
 
     def _rows(self) -> list[list[str]]:

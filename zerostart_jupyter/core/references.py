@@ -71,11 +71,19 @@ class _Note:
     noted: int
 
 
+class _Owner(weakref.ref[object]):
+    """A weak reference that knows its key: a closure each would be more for the collector."""
+
+    __slots__ = ("key",)
+    key: int
+
+
 class References:
     """The register of one process. Safe to use from any thread and finalizer, and after a fork."""
 
     def __init__(self) -> None:
         self._notes: dict[int, _Note] = {}
+        self._forget = self._drop
         self._renew_lock()
 
     def _renew_lock(self) -> None:
@@ -95,10 +103,12 @@ class References:
 
         `address` and `version` must not keep the owner alive.
         """
-        key = id(owner)
-        known = weakref.ref(owner, lambda _: self._drop(key))
+        known = _Owner(owner, self._forget)
+        known.key = id(owner)
         with self._lock:
-            self._notes[key] = _Note(name, known, address, device, reference, version, version())
+            self._notes[known.key] = _Note(
+                name, known, address, device, reference, version, version()
+            )
 
     def live(self) -> Iterator[Live]:
         """Those whose owner lives, whose version is unchanged and whose file is intact."""
@@ -113,9 +123,9 @@ class References:
     def __len__(self) -> int:
         return len(self._notes)
 
-    def _drop(self, key: int) -> None:
+    def _drop(self, owner: _Owner) -> None:
         with self._lock:
-            self._notes.pop(key, None)
+            self._notes.pop(owner.key, None)
 
 
 _REFERENCES = References()

@@ -11,7 +11,7 @@ import torch
 from zerostart_jupyter.core.errors import LoadError
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import MIB, Settings
-from zerostart_jupyter.load import slicing, tensors
+from zerostart_jupyter.load import collector, slicing, tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, open_checkpoint, unreadable
 from zerostart_jupyter.load.plan import Plan
 from zerostart_jupyter.load.readers import decide, select
@@ -101,17 +101,36 @@ def begin(
             device=device,
             dtype=dtype,
             block=settings.chunk_bytes if remote else local,
-            threads=settings.parallel_downloads if remote else settings.load_threads,
+            threads=_threads(settings, decisions, background=background, remote=remote),
             hub=hub,
             order=order,
         )
         undo.pop_all()  # the reading closes the checkpoint
     try:
-        reading.start()
-        return reading.weights if background else reading.weights.wait()
+        if background:
+            reading.start()
+            return reading.weights
+        with collector.paused():
+            reading.start()
+            return reading.weights.wait()
     except BaseException:
         reading.abandon()
         raise
+
+
+def _threads(
+    settings: Settings,
+    decisions: Mapping[str, decide.Decision],
+    *,
+    background: bool,
+    remote: bool,
+) -> int:
+    if remote:
+        return settings.parallel_downloads
+    # Those that copy come back to Python between reads: while a cell keeps the GIL, about half of
+    # them wait for it.
+    copying = any(decision.way != "mmap" for decision in decisions.values())
+    return settings.load_threads * (2 if background and copying else 1)
 
 
 def _about(decisions: Mapping[str, decide.Decision]) -> Statistics:

@@ -20,7 +20,7 @@ from zerostart_jupyter.load.quantised import convertible
 from zerostart_jupyter.load.readers import select
 from zerostart_jupyter.load.readers.contract import Reader, Statistics
 from zerostart_jupyter.load.readers.spread import SpreadReader
-from zerostart_jupyter.load.weights import Weights
+from zerostart_jupyter.load.weights import Arrival, Weights
 from zerostart_jupyter.load.words import first_line
 
 STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging takes
@@ -148,7 +148,7 @@ class Reading:
             entry = self._checkpoint.entries[name]
             shard = self._checkpoint.shards[entry.shard]
             nothing = tensors.empty(entry, shard, self._place(name))
-            self.weights._deliver(name, self._finished(nothing, entry), None)
+            self.weights._deliver([(name, self._finished(nothing, entry), None)])
         for number in range(len(self._checkpoint.shards)):
             self._report(number)
         self._run_threads()
@@ -202,16 +202,16 @@ class Reading:
             self._done[block.shard] += block.payload
             self._done_in_all += block.payload
             self._lock.notify_all()
-        for entry in whole:
-            self._hand_over(entry)
+        if whole:
+            self.weights._deliver([self._arrival(entry) for entry in whole])
         self._report(block.shard)
 
-    def _hand_over(self, entry: Entry) -> None:
+    def _arrival(self, entry: Entry) -> Arrival:
         shard = self._checkpoint.shards[entry.shard]
         as_read = tensors.view(entry, shard, self._reader.storage(entry))
         tensor = self._finished(as_read, entry)
         same = tensor.dtype == as_read.dtype and tensor.nbytes == entry.nbytes
-        self.weights._deliver(entry.name, tensor, tensors.reference(entry, shard) if same else None)
+        return entry.name, tensor, tensors.reference(entry, shard) if same else None
 
     def _finished(self, tensor: torch.Tensor, entry: Entry) -> torch.Tensor:
         dtype = self._dtype if entry.name in self._converted else None

@@ -80,24 +80,34 @@ def reference(entry: Entry, shard: Shard) -> Reference:
 
 def remember(name: str, tensor: torch.Tensor, origin: Reference) -> None:
     """Note in core.references that the tensor's bytes are those of the file."""
-    owner = weakref.ref(tensor)
-
-    def address() -> int:
-        living = owner()
-        return 0 if living is None else living.data_ptr()
-
-    def version() -> int:
-        living = owner()
-        return -1 if living is None else living._version
-
+    holder = _Holder(tensor)
     references().add(
         name,
         tensor,
         origin,
-        address=address,
-        version=version,
-        device=str(tensor.device),
+        address=holder.address,
+        version=holder.version,
+        device="cpu" if tensor.is_cpu else str(tensor.device),
     )
+
+
+class _Holder:
+    """Looks at a tensor without keeping it. One object: there are tens of thousands of them."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = weakref.ref(tensor)
+
+    def address(self) -> int:
+        """Where the bytes lie now, 0 when there is no tensor any more."""
+        tensor = self._tensor()
+        return 0 if tensor is None else tensor.data_ptr()
+
+    def version(self) -> int:
+        """How often it was written to."""
+        tensor = self._tensor()
+        return -1 if tensor is None else tensor._version
 
 
 def shape_of(entry: Entry, shard: Shard) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from zerostart_jupyter.load.readers.contract import Statistics
 from zerostart_jupyter.load.tensors import remember, shape_of
 
 GIB = 1 << 30
+
+Arrival = tuple[str, torch.Tensor, Reference | None]  # None: not the file's bytes any more
 
 
 class Weights(Mapping[str, torch.Tensor]):
@@ -144,14 +146,16 @@ class Weights(Mapping[str, torch.Tensor]):
 
     # What the loader calls.
 
-    def _deliver(self, name: str, tensor: torch.Tensor, origin: Reference | None) -> None:
-        if origin is not None:
-            remember(name, tensor, origin)
-        with self._changed:
-            self._here[name] = tensor
+    def _deliver(self, arrived: Sequence[Arrival]) -> None:
+        for name, tensor, origin in arrived:
             if origin is not None:
-                self._origins[name] = origin
-            self._arrived += self._sizes[name]
+                remember(name, tensor, origin)
+        with self._changed:
+            for name, tensor, origin in arrived:
+                self._here[name] = tensor
+                if origin is not None:
+                    self._origins[name] = origin
+                self._arrived += self._sizes[name]
             self._changed.notify_all()
 
     def _finish(self, error: BaseException | None) -> None:
