@@ -37,6 +37,7 @@ class Cells:
     def run(self, beginning: str) -> Locator:
         """Run the cell that begins so, as it stands; it must not fail."""
         cell = self.attempt(beginning)
+        Notebook(self._page).idle()  # its output has arrived, too
         expect(output(cell)).not_to_contain_text("Error")
         return cell
 
