@@ -156,7 +156,7 @@ class TestBatch:
         self, shards: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ZS_LOAD_THREADS", "1")
-        monkeypatch.setattr(loader, "BACKGROUND_BLOCK", 1 << 20)
+        monkeypatch.setattr(loader, "POPULATE", 1 << 20)
         gate = Gate(monkeypatch)
         files = [drop_in.safe_open(path, framework="pt") for path in shards]
         got: list[torch.Tensor] = []
@@ -246,7 +246,7 @@ class TestBatch:
 
     def test_a_person_may_cancel(self, shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ZS_LOAD_THREADS", "1")
-        monkeypatch.setattr(loader, "BACKGROUND_BLOCK", 1 << 20)
+        monkeypatch.setattr(loader, "POPULATE", 1 << 20)
         gate = Gate(monkeypatch)
         file = drop_in.safe_open(shards[0], framework="pt")
         raised: list[BaseException] = []

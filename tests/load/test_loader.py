@@ -71,7 +71,7 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    monkeypatch.setattr(loader, "BACKGROUND_BLOCK", 8 << 20)
+    monkeypatch.setattr(loader, "POPULATE", 8 << 20)
     return Gate(monkeypatch)
 
 

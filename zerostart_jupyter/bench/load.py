@@ -8,6 +8,7 @@ mapping alone has read nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -100,14 +101,12 @@ def _handle(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) ->
         weights.wait()
         return took
 
-    def behind(busy: bool) -> float:
+    def behind(cell: Callable[[], object]) -> float:
         drop(checkpoint.files)
         began = time.perf_counter()
         weights = load(checkpoint.folder, device="cpu", background=True)
-        count = 0
-        while busy and not weights.done:
-            for number in range(1000):
-                count += number * number
+        while not weights.done:
+            cell()
         weights.wait()
         return time.perf_counter() - began
 
@@ -118,8 +117,9 @@ def _handle(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) ->
     taken = Rounds(rounds, lambda text: note(f"handle: {text}")).run(
         {
             "usable": usable,
-            "busy": lambda: behind(True),
-            "idle": lambda: behind(False),
+            "busy": lambda: behind(_python),
+            "busy in C": lambda: behind(_c),
+            "idle": lambda: behind(lambda: time.sleep(0.002)),
             "load_file": whole,
         }
     )
@@ -138,7 +138,22 @@ def _handle(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) ->
             tuple(taken["idle"]),
             "the ratio is the share of the idle rate",
         ),
+        Case(
+            "8B, cold, in the background while a cell runs pure Python",
+            tuple(taken["busy"]),
+            "ours, while a cell computes without the GIL",
+            tuple(taken["busy in C"]),
+            "as busy a core: what is missing to 1 is the GIL's share",
+        ),
     ]
+
+
+def _python() -> int:
+    return sum(number * number for number in range(20_000))
+
+
+def _c() -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", b"zero", b"start", 5_000)
 
 
 def _own_memory(checkpoint: Checkpoint) -> dict[str, str]:
@@ -160,16 +175,16 @@ def _picture(checkpoint: Checkpoint, about: dict[str, str]) -> str:
     if speed is not None:
         about["disk"] = f"{speed.gb_per_second:.2f} GB/s past the page cache"
     began = min(event.time for event in events)
-    names = dict.fromkeys(event.item for event in events)
+    names = {event.item for event in events}  # "" is the whole, and sorts first
     lines = [
         (
-            name.removesuffix(".safetensors") or f"all, by {weights.reader}",
+            f"shard {number}" if name else f"all, by {weights.reader}",
             [
                 (0.0, 0.0),
                 *((event.time - began, event.done) for event in events if event.item == name),
             ],
         )
-        for name in names
+        for number, name in enumerate(sorted(names))
     ]
     title = f"One cold load of the {checkpoint.title}: bytes over time"
     return timeline(title, lines, None if speed is None else speed.gb_per_second * 1e9)

@@ -23,7 +23,7 @@ from zerostart_jupyter.load.tensors import allocate
 
 NAMES = ("auto", "mmap", "direct", "cufile")
 
-# Bytes read at once. A populate overlaps best in small parts; a device asks for larger ones.
+# Bytes read at once; for mmap at least, where the files are small.
 BLOCKS = {"mmap": 4 << 20, "direct": 8 << 20, "buffered": 8 << 20, "cufile": 8 << 20}
 
 
