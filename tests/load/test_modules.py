@@ -41,7 +41,7 @@ class Model(nn.Module):
         self.head.weight = self.embed.weight
 
     def forward(self, words: torch.Tensor) -> torch.Tensor:
-        hidden = self.embed(words) * torch.cos(self.rotary.frequencies).repeat(2)  # type: ignore
+        hidden = self.embed(words) * torch.cos(self.rotary.frequencies).repeat(2)  # type: ignore[operator, arg-type]
         return self.head(self.layers(self.norm(hidden)))  # type: ignore[no-any-return]
 
 
