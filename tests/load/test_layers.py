@@ -211,9 +211,9 @@ class TestEndings:
 
     def test_after_a_failure_forward_says_so(self, path: Path, gate: Gate) -> None:
         gate.failure = OSError(errno.EIO, os.strerror(errno.EIO))
-        gate.open()
         model = on_meta()
         load_into(model, path, device="cpu", layered=True)
+        gate.open()
         with pytest.raises(LoadError, match="could not be read at byte"):
             model(TEXT)
 

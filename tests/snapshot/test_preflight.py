@@ -18,13 +18,13 @@ LIBC = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); "
 
 
 @contextmanager
-def process(code: str, *, session: bool = True) -> Iterator[int]:
+def process(code: str) -> Iterator[int]:
     """A Python that has run this code and waits."""
     child = subprocess.Popen(
         [sys.executable, "-c", f"{code}\nprint('ready', flush=True)\ninput()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=session,
+        start_new_session=True,
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -93,8 +93,28 @@ def test_what_criu_knows_no_way_to_keep(code: str, what: str) -> None:
 
 
 def test_a_session_of_another_program_is_named() -> None:
-    with process("", session=False) as pid, pytest.raises(SnapshotRefused, match="session"):
-        preflight.examine(pid)
+    with process("import os, signal\nif os.fork() == 0: signal.pause()") as leader:
+        (child,) = procfs.children(leader)
+        with pytest.raises(SnapshotRefused, match="session"):
+            preflight.examine(child)
+        os.kill(child, 9)
+
+
+@pytest.mark.criu  # where kernels may be dumped, these may be made
+def test_a_session_from_outside_the_namespace_is_named(tmp_path: Path) -> None:
+    code = (
+        "import os\n"
+        "from zerostart_jupyter.snapshot import preflight\n"
+        "print([each.what for each in preflight.obstacles(os.getpid())])"
+    )
+    ran = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "a session of another program" in ran.stdout
 
 
 def test_a_tracer_is_named() -> None:
@@ -141,7 +161,7 @@ def test_what_proc_says_of_one_that_is_gone() -> None:
     assert procfs.tree(child.pid) == [child.pid]
     assert procfs.threads(child.pid) == []
     assert procfs.status(child.pid) == {}
-    assert procfs.session(child.pid) == 0
+    assert procfs.session(child.pid) is None
     assert list(procfs.descriptors(child.pid)) == []
 
 

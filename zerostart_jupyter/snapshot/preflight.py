@@ -111,9 +111,9 @@ def _of_processes(root: int, pids: Sequence[int]) -> Iterator[Obstacle]:
             "process id 1 of its container",
             "Start the container with an init (docker run --init)",
         )
-    sessions = set(pids)
+    sessions = {*pids, None}
     for pid in pids:
-        if procfs.session(pid) not in sessions | {0}:
+        if procfs.session(pid) not in sessions:
             yield Obstacle(
                 _who(pid), "a session of another program", "Start the kernel from Jupyter"
             )

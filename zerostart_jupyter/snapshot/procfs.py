@@ -61,10 +61,13 @@ def status(pid: int | str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def session(pid: int) -> int:
-    """The session a process belongs to: field 6 of its stat, 0 if it is gone."""
+def session(pid: int) -> int | None:
+    """The session of a process: field 6 of its stat.
+
+    0 where its leader is outside this pid namespace, None if the process is gone.
+    """
     fields = _text(PROC / str(pid) / "stat").rpartition(")")[2].split()
-    return int(fields[3]) if fields else 0
+    return int(fields[3]) if fields else None
 
 
 def command(pid: int) -> str:
