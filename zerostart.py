@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zerostart_jupyter.snapshot import restore as restore
     from zerostart_jupyter.snapshot import snapshot as snapshot
     from zerostart_jupyter.snapshot import snapshots as snapshots
+    from zerostart_jupyter.snapshot import undo as undo
 
 # public name -> the module that defines it
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "snapshot": "zerostart_jupyter.snapshot",
     "restore": "zerostart_jupyter.snapshot",
     "snapshots": "zerostart_jupyter.snapshot",
+    "undo": "zerostart_jupyter.snapshot",
     "doctor": "zerostart_jupyter.doctor",
     "ZerostartError": "zerostart_jupyter.core.errors",
 }

@@ -11,7 +11,7 @@ import pytest
 import zerostart
 import zerostart_jupyter
 
-FUNCTIONS = ["install", "load", "load_into", "snapshot", "restore", "snapshots", "doctor"]
+FUNCTIONS = ["install", "load", "load_into", "snapshot", "restore", "snapshots", "undo", "doctor"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

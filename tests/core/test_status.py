@@ -53,6 +53,16 @@ def test_says_who_writes_from_the_start(directory: Path, hub: Hub) -> None:
     file.close()
 
 
+def test_notes_more_about_the_writer_until_it_is_closed(directory: Path, hub: Hub) -> None:
+    file = StatusFile(directory, "kernel", {"kernel": "kernel-1"}, hub)
+    file.note("undo", {"on": True})
+    assert read(file)["undo"] == {"on": True}
+    assert read(file)["kernel"] == "kernel-1"
+    file.close()
+    file.note("undo", {"on": False})
+    assert not file.path.exists()
+
+
 def test_is_private_and_leaves_no_staging(directory: Path, hub: Hub) -> None:
     file = StatusFile(directory, "kernel", {}, hub)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +45,33 @@ def test_the_magics(kernel: Kernel) -> None:
     assert reply["ename"] == "SnapshotRefused"
     (line,) = reply["traceback"]  # type: ignore[misc]
     assert "%zs_snapshot auto on" in line
+
+
+def told(private: Path) -> dict[str, Any]:
+    """What the kernel's status file says of undo."""
+    (found,) = (private / "jupyter_runtime_dir" / "zerostart").glob("*/kernel.json")
+    return dict(json.loads(found.read_text()).get("undo", {}))
+
+
+def test_the_status_file_says_which_cells_can_be_undone(kernel: Kernel, private: Path) -> None:
+    assert told(private) == {}
+    kernel.run("%zs_snapshot auto on")
+    for value in (3, 4, 5):
+        kernel.run(f"x = {value}\n")
+    crc = [zlib.crc32(f"x = {value}".encode()) for value in (3, 4, 5)]
+    assert told(private)["cells"] == [[3, crc[0]], [4, crc[1]], [5, crc[2]]]
+
+    kernel.run("import zerostart\nzerostart.undo(before=4)")
+    assert told(private)["cells"] == [[3, crc[0]]]
+    assert told(private)["undone"] == [[4, crc[1]], [5, crc[2]]]
+    assert result(kernel.run("x")) == "3"
+    assert [number for number, _ in told(private)["cells"]] == [3, 7]
+
+    _, reply = kernel.attempt("import zerostart\nzerostart.undo(before=4)")
+    assert "no undo point before cell [4]" in str(reply["evalue"])
+    kernel.run("%zs_snapshot auto off")
+    assert told(private)["on"] is False
+    assert told(private)["cells"] == []
 
 
 def test_widgets_agree_afterwards(kernel: Kernel) -> None:

@@ -61,6 +61,13 @@ class StatusFile:
             with contextlib.suppress(OSError):
                 self._directory.rmdir()
 
+    def note(self, name: str, value: Any) -> None:
+        """Say one thing more about the writer, beside its operations."""
+        with self._lock:
+            if self._owner is not None:
+                self._about = {**self._about, name: value}
+                self._write()
+
     def abandon(self) -> None:
         """Stop mirroring and leave the file: a restored clone finds that of its original."""
         self._unsubscribe()

@@ -10,6 +10,7 @@ from zerostart_jupyter.jupyter.completion import Completion
 from zerostart_jupyter.jupyter.config import Zerostart
 from zerostart_jupyter.jupyter.display import CellDisplay
 from zerostart_jupyter.jupyter.magics import ZerostartMagics
+from zerostart_jupyter.jupyter.points import UndoPoints
 from zerostart_jupyter.jupyter.status import KernelStatus
 from zerostart_jupyter.jupyter.widgets import show_again
 from zerostart_jupyter.snapshot.hooks import on_restored, on_returned
@@ -26,6 +27,7 @@ class _Loaded:
     display: CellDisplay
     status: KernelStatus
     completion: Completion
+    points: UndoPoints
     forget_restored: Callable[[], None]
     forget_returned: Callable[[], None]
 
@@ -45,12 +47,15 @@ def load(shell: InteractiveShell) -> None:
     shell.configurables.append(config)
     magics = ZerostartMagics(shell, config)
     shell.register_magics(magics)
-    loaded = _Loaded(config, CellDisplay(), KernelStatus(), Completion(shell), *[lambda: None] * 2)
+    status = KernelStatus()
+    points = UndoPoints(shell, lambda state: status.note("undo", state))
+    loaded = _Loaded(config, CellDisplay(), status, Completion(shell), points, *[lambda: None] * 2)
     loaded.forget_restored = on_restored(loaded.restored)
     loaded.forget_returned = on_returned(show_again)
     loaded.display.open()
     loaded.status.open()
     loaded.completion.open()
+    loaded.points.open()
     setattr(shell, _LOADED, loaded)
 
 
@@ -61,6 +66,7 @@ def unload(shell: InteractiveShell) -> None:
         return
     loaded.forget_restored()
     loaded.forget_returned()
+    loaded.points.close()
     loaded.completion.close()
     loaded.status.close()
     loaded.display.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zerostart_jupyter.core.status import StatusFile
 from zerostart_jupyter.jupyter.where import connection_file, status_directory
 
@@ -21,6 +23,11 @@ class KernelStatus:
         if connection is not None:
             about = {"kernel": connection.stem, "connection_file": str(connection)}
             self._file = StatusFile(status_directory(connection), "kernel", about)
+
+    def note(self, name: str, value: Any) -> None:
+        """Say one thing more about this kernel, where there is a file to say it in."""
+        if self._file is not None:
+            self._file.note(name, value)
 
     def close(self) -> None:
         """Stop, and remove the file."""

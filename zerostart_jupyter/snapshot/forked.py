@@ -22,6 +22,7 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import (
     forkable,
+    hooks,
     in_place,
     memory,
     ports,
@@ -32,37 +33,10 @@ from zerostart_jupyter.snapshot import (
 )
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.frozen import Family, sleep
+from zerostart_jupyter.snapshot.reach import Auto, Reach, Undone
 
 _REASONS = 1000  # cells for which it is still known why they cannot be undone
 _KEEPER = Path(__file__).with_name("keeper.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Auto:
-    """What `auto()` returns: `points` there are, and the bytes of memory only they hold."""
-
-    on: bool
-    points: int
-    bytes: int
-
-    def __repr__(self) -> str:
-        if not self.on:
-            return "Undo points are off."
-        if not self.points:
-            return "Undo points are on: the next cell is the first that can be undone."
-        return f"Undo points are on: {self.points} kept, {size(self.bytes)} of memory."
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What `undo()` shows: so many `cells` are undone, the first of them was `number`."""
-
-    cells: int
-    number: int
-
-    def __repr__(self) -> str:
-        cells = "1 cell" if self.cells == 1 else f"{self.cells} cells"
-        return f"Back to before cell [{self.number}]: {cells} undone."
 
 
 @dataclass
@@ -109,6 +83,7 @@ class _Points:
     def __init__(self) -> None:
         self.on = False
         self.held = 0
+        self.undone: list[tuple[int, int]] = []
         self._settings = Settings()
         self._all: list[_Point] = []
         self._keeper: int | None = None
@@ -155,6 +130,28 @@ class _Points:
             if (message := point.news()) and message["kind"] == "measured":
                 self.held = int(message["bytes"])
         return [point for point in self._all[:-1] if not point.gap]
+
+    def reach(self) -> Reach:
+        """What can be undone once the running cell has ended."""
+        self.living()
+        ended = [point for point in self._all if point.counts]
+        return Reach(
+            self.on,
+            self.held,
+            tuple(point.number for point in ended if not point.gap),
+            tuple((point.number, point.gap) for point in ended if point.gap),
+            tuple(self.undone),
+        )
+
+    def back_to(self, number: int) -> int:
+        """How many cells the running one is after the cell of this number."""
+        after = [point.number for point in reversed(self._all)]
+        if number not in after[1:]:
+            raise SnapshotRefused(
+                f"There is no undo point before cell [{number}].",
+                remedy="Cells that this kernel ran after `%zs_snapshot auto on` have one.",
+            )
+        return after.index(number)
 
     def find(self, cells: int) -> _Point:
         """The point before the last so many cells; raises SnapshotRefused with the reason."""
@@ -216,6 +213,8 @@ class _Points:
         for each in self._all:  # what has become of them since we were forked
             if not each.gap and (why := message["gaps"].get(str(each.pid))):
                 each.drop(why)
+        self.undone.append((point.number, message["asking"] - 1))
+        hooks.tell_returned()
         return Undone(message["cells"], point.number)
 
     def _fork(self, kernel: LiveKernel, point: _Point) -> wire.Message | None:
@@ -277,6 +276,7 @@ class _Points:
         message = farewell | {
             "kind": "wake",
             "cells": cells,
+            "asking": self._all[-1].number,
             "gaps": {each.pid: each.gap for each in self._all if each.pid and each.gap},
             "keeper": self._present_keeper() or os.getpid(),
             "inputs": undone.inputs(kernel, point.line),
@@ -329,13 +329,20 @@ def auto(on: bool, *, settings: Settings | None = None) -> Auto:
     return Auto(_points.on, len(_points.living()), _points.held)
 
 
-def undo(cells: int = 1) -> NoReturn:
+def undo(cells: int = 1, *, before: int | None = None) -> NoReturn:
     """Go back to before the last so many cells; the running one, which asks, does not count.
 
-    The cell is answered by the kernel that wakes up. What cells did outside of the kernel, to
-    files above all, is not undone. Raises SnapshotRefused with this kernel untouched.
+    `before` is the prompt number of the first cell to undo, and says the same another way. The
+    cell is answered by the kernel that wakes up. What cells did outside of the kernel, to files
+    above all, is not undone. Raises SnapshotRefused with this kernel untouched.
     """
-    _points.go_back(LiveKernel.current(), cells)
+    kernel = LiveKernel.current()
+    _points.go_back(kernel, cells if before is None else _points.back_to(before))
+
+
+def reach() -> Reach:
+    """How far back one can go from the next cell on."""
+    return _points.reach()
 
 
 def forget() -> None:

@@ -81,7 +81,6 @@ def _sleep(
     kernel.serve([bytes.fromhex(part) for part in message["identities"]], message["request"])
     Sockets(kernel).take(connection, subscribers=message["subscribers"])
     rebuilt.note_descriptors(kernel)
-    hooks.tell_returned()
     return message
 
 

@@ -128,6 +128,23 @@ WRONG = [
 ]
 
 
+UNDO = {"on": True, "bytes": 9, "cells": [[1, 2]], "gaps": [[3, "why"]], "undone": []}
+
+
+@pytest.mark.parametrize(
+    "undo", [1, [], {}, {"on": 1}, {**UNDO, "cells": [[1]]}, {**UNDO, "gaps": [[1, 2]]}]
+)
+def test_undo_points_that_make_no_sense_leave_nothing_of_the_file(
+    tmp_path: Path, undo: Any
+) -> None:
+    written(tmp_path, {"operations": [], "undo": UNDO})
+    assert only(tmp_path).undo == UNDO
+    path = written(tmp_path, {"operations": [], "undo": undo})
+    [found] = find(tmp_path)
+    assert path.exists()
+    assert found.read() is None
+
+
 @pytest.mark.parametrize("body", WRONG, ids=lambda body: ascii(body)[:60])
 def test_what_makes_no_sense_is_absent(tmp_path: Path, body: Any) -> None:
     path = tmp_path / "kernel-a" / "kernel.json"

@@ -51,6 +51,28 @@ def test_each_change_is_told_once(watcher: Watcher, hub: Hub, told: list[dict[st
     assert source.operations[0]["state"] == "done"
 
 
+def test_what_can_be_undone_is_told_when_it_changes(
+    watcher: Watcher, tmp_path: Path, told: list[dict[str, Any]]
+) -> None:
+    points = {"on": True, "bytes": 4096, "cells": [[3, 77]], "gaps": [[2, "no"]], "undone": []}
+    status = StatusFile(tmp_path / "kernel-a", "kernel", {}, Hub())
+
+    async def follow() -> None:
+        await watcher.look()
+        assert told == []
+        status.note("undo", points)
+        await watcher.look()
+        await watcher.look()
+        [source] = watcher.sources
+        assert source.as_json()["undo"] == points
+        status.close()
+        await watcher.look()
+
+    asyncio.run(follow())
+    ours = {"kernel": "a", "writer": "kernel", "events": [], "gone": []}
+    assert told == [{**ours, "undo": points}, {**ours, "undo": None}]
+
+
 def test_a_closed_file_takes_its_operations_along(
     watcher: Watcher, tmp_path: Path, told: list[dict[str, Any]]
 ) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.liveness import Process
-from zerostart_jupyter.jupyter.server.wire import operations
+from zerostart_jupyter.jupyter.server.wire import operations, undo
 
 MAXIMUM = 8 << 20  # bytes of a status file that are still read
 ABANDONED = 60  # seconds after which a directory without any writer is removed
@@ -36,10 +36,12 @@ class Source:
     path: Path
     process: Process | None
     operations: list[dict[str, Any]]
+    undo: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object GET activity lists."""
-        return {"kernel": self.kernel, "writer": self.writer, "operations": self.operations}
+        body = {"kernel": self.kernel, "writer": self.writer, "operations": self.operations}
+        return body if self.undo is None else {**body, "undo": self.undo}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ class Found:
             body = json.loads(text)
             process = Process.from_json(body["process"]) if "process" in body else None
             found = operations(body["operations"])
+            points = undo(body.get("undo"))
         except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
             return None
-        return Source(self.kernel, self.writer, self.path, process, found)
+        return Source(self.kernel, self.writer, self.path, process, found, points)
 
 
 def find(root: Path) -> Iterator[Found]:

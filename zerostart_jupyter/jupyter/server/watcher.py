@@ -83,8 +83,13 @@ class Watcher:
         old = before.operations if before else []
         new = after.operations if after else []
         told = after or before
-        if told is not None and old != new:
-            data = {"kernel": told.kernel, "writer": told.writer}
+        if told is None:
+            return
+        data: dict[str, Any] = {"kernel": told.kernel, "writer": told.writer}
+        points = after.undo if after else None
+        if points != (before.undo if before else None):
+            data["undo"] = points
+        if old != new or "undo" in data:
             self._emit({**data, "events": changes(old, new), "gone": gone(old, new)})
 
     async def _run(self) -> None:

@@ -23,6 +23,21 @@ def operations(body: Any) -> list[dict[str, Any]]:
     return found
 
 
+def undo(body: Any) -> dict[str, Any] | None:
+    """What a kernel says of its undo points; None if it says nothing."""
+    if body is None:
+        return None
+    if not isinstance(body["on"], bool):
+        raise TypeError("not a truth")
+    return {
+        "on": body["on"],
+        "bytes": _number(body["bytes"]),
+        "cells": [[_number(number), _number(checksum)] for number, checksum in body["cells"]],
+        "gaps": [[_number(number), _text(reason)] for number, reason in body["gaps"]],
+        "undone": [[_number(number), _number(checksum)] for number, checksum in body["undone"]],
+    }
+
+
 def _operation(body: Any) -> dict[str, Any]:
     items = [{"name": _text(each["name"]), **_progress(each)} for each in _list(body["items"])]
     if len({item["name"] for item in items}) != len(items) or any(not i["name"] for i in items):
