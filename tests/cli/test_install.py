@@ -230,3 +230,12 @@ def test_a_failed_install_is_one_line_in_a_script_too(shell: Shell) -> None:
     done = shell("run", "-p", "zs-lost", script, code=1)
     assert done.stderr.count("\n") == 1
     assert "sha256" in done.stderr
+
+
+def test_what_is_installed_can_be_kept_in_a_script(shell: Shell) -> None:
+    offer(shell, "zs-kept")
+    script = write(shell, "import zs_kept\nprint(zs_kept.NAME)\n")
+    shell("install", "zs-kept", "--save", script)
+    assert shell("run", script).stdout == "zs-kept\n"
+    assert "NAME --save FILE" in shell("install", "--save", script, code=1).stderr
+    assert shell("install", "./here", "--save", script, code=1).stderr.count("\n") == 1

@@ -6,18 +6,15 @@ only gathered, and made into a fingerprint by which an earlier answer is found a
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zerostart_jupyter.core.errors import RequirementError
+from zerostart_jupyter.install import blocks, cells
 from zerostart_jupyter.install.indexes import IndexOptions
 
-# The reference implementation's expression, PEP 723.
-_BLOCK = re.compile(r"(?m)^# /// script[ \t]*$\r?\n(?P<body>(^#(| .*)$\r?\n?)+?)^# ///[ \t]*$")
 _INCLUDE = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]\s*(\S+)", re.MULTILINE)
 _EXTRAS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*\[([A-Za-z0-9._,\s-]+)\]")
 _PROJECT_FILES = ("pyproject.toml", "requirements.txt")
@@ -78,12 +75,14 @@ def gather(
     text: str | None = None,
     start: Path | None = None,
     notebook: Path | None = None,
+    executed: Iterable[str] = (),
     index: IndexOptions | None = None,
 ) -> Request:
     """A request from arguments, files and a cell's body, or else from what lies around.
 
     With nothing given: the notebook's own PEP 723 cell, else `start` itself if it is a script
     with such a block, else the nearest pyproject.toml or requirements.txt at or above `start`.
+    `executed` are cells that ran, the latest first: a notebook may not have been saved since.
     Raises RequirementError if there is nothing, or if it cannot be read.
     """
     index = index or IndexOptions()
@@ -99,29 +98,38 @@ def gather(
     if given or paths or text is not None:
         origin = "the cell" if text is not None else "arguments"
         return _checked(Request(given, paths, origin, folder.resolve(), python, index))
-    return _checked(_found(folder.resolve(), start, notebook, index))
+    return _checked(_found(folder.resolve(), start, notebook, executed, index))
 
 
 def script_request(script: Path, index: IndexOptions | None = None) -> Request | None:
     """The request in a script's PEP 723 block, or None if it has no block."""
     index = index or IndexOptions()
-    block = _block(script.read_text(encoding="utf-8", errors="replace"))
+    block = blocks.body(script.read_text(encoding="utf-8", errors="replace"))
     if block is None:
         return None
-    table = _table(block, str(script))
+    table = blocks.table(block, str(script))
     base, python = script.resolve().parent, table.get("requires-python")
     if "tool" in table:  # uv knows its own tables; it reads the script itself
         return Request((), (script.resolve(),), str(script), base, python, index)
-    return Request(_dependencies(table, str(script)), (), str(script), base, python, index)
+    return Request(blocks.dependencies(table, str(script)), (), str(script), base, python, index)
 
 
-def _found(folder: Path, start: Path | None, notebook: Path | None, index: IndexOptions) -> Request:
-    if notebook is not None and (block := _notebook_block(notebook)) is not None:
-        table = _table(block, str(notebook))
-        lines = _dependencies(table, str(notebook))
-        return Request(
-            lines, (), notebook.name, notebook.parent, table.get("requires-python"), index
-        )
+def _found(
+    folder: Path,
+    start: Path | None,
+    notebook: Path | None,
+    executed: Iterable[str],
+    index: IndexOptions,
+) -> Request:
+    block = cells.latest_block(executed)
+    if block is None and notebook is not None:
+        block = cells.notebook_block(notebook)
+    if block is not None:
+        name = notebook.name if notebook is not None else "the notebook"
+        table = blocks.table(block, name)
+        base = notebook.parent if notebook is not None else folder
+        lines = blocks.dependencies(table, name)
+        return Request(lines, (), name, base, table.get("requires-python"), index)
     if start is not None and start.is_file() and (request := script_request(start, index)):
         return request
     for above in (folder, *folder.parents):
@@ -141,59 +149,12 @@ def _normal(name: str) -> str:
 
 
 def _read_text(text: str) -> tuple[tuple[str, ...], str | None]:
-    block = _block(text)
+    block = blocks.body(text)
     if block is not None:
-        table = _table(block, "the cell")
-        return _dependencies(table, "the cell"), table.get("requires-python")
+        table = blocks.table(block, "the cell")
+        return blocks.dependencies(table, "the cell"), table.get("requires-python")
     lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in text.splitlines())
     return tuple(line for line in lines if line), None
-
-
-def _block(text: str) -> str | None:
-    found = list(_BLOCK.finditer(text if text.endswith("\n") else text + "\n"))
-    if len(found) > 1:
-        raise RequirementError(
-            "There are several `# /// script` blocks.", remedy="Keep one of them (PEP 723)."
-        )
-    return found[0].group("body") if found else None
-
-
-def _notebook_block(notebook: Path) -> str | None:
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    for cell in cells:
-        if cell.get("cell_type") == "code":
-            source = cell.get("source", "")
-            block = _block(source if isinstance(source, str) else "".join(source))
-            if block is not None:
-                return block
-    return None
-
-
-def _table(block: str, where: str) -> dict[str, Any]:
-    import tomllib
-
-    body = "".join(
-        line[2:] if line.startswith("# ") else line[1:] for line in block.splitlines(keepends=True)
-    )
-    try:
-        return tomllib.loads(body)
-    except tomllib.TOMLDecodeError as error:
-        raise RequirementError(
-            f"The `# /// script` block of {where} is not TOML: {error}.",
-            remedy="Correct it (PEP 723).",
-        ) from error
-
-
-def _dependencies(table: dict[str, Any], where: str) -> tuple[str, ...]:
-    lines = table.get("dependencies", [])
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise RequirementError(
-            f"`dependencies` of {where} is not a list of texts.", remedy="Correct it (PEP 723)."
-        )
-    return tuple(lines)
 
 
 def _is_project(path: Path) -> bool:

@@ -16,7 +16,7 @@ from IPython.core.magic import (
 )
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from zerostart_jupyter.jupyter import where
+from zerostart_jupyter.jupyter import keeping, where
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -63,6 +63,7 @@ class ZerostartMagics(Magics):
     @argument("--index-url", help="the index to ask instead of the configured one")
     @argument("--extra-index-url", action="append", default=[], help="one more index to ask")
     @argument("--offline", action="store_true", help="use only what is already here")
+    @argument("--save", action="store_true", help="write it into this cell as a PEP 723 block")
     @output_can_be_silenced
     @line_cell_magic
     def zs_install(self, line: str, cell: str | None = None) -> Any:
@@ -77,11 +78,15 @@ class ZerostartMagics(Magics):
         args = _parse(self.zs_install, line)
         from zerostart_jupyter import install as engine
 
+        files = [Path(name).expanduser() for name in args.requirement]
+        if args.save:
+            keeping.check(args.requirements, cell, files)
         request = engine.gather(
             args.requirements,
-            files=[Path(name).expanduser() for name in args.requirement],
+            files=files,
             text=cell,
             notebook=where.notebook(),
+            executed=keeping.executed(self.shell),
             index=engine.IndexOptions(
                 index_url=args.index_url,
                 extra_index_urls=tuple(args.extra_index_url),
@@ -91,9 +96,12 @@ class ZerostartMagics(Magics):
         settings = self._settings()
         if args.dry_run:
             return engine.plan(request, settings=settings)
-        return engine.install(
+        found = engine.install(
             request=request, wait=args.wait, into_kernel=args.into_kernel, settings=settings
         )
+        if args.save:
+            keeping.save(self.shell, args.requirements, cell, _kept_options(args), where.notebook())
+        return found
 
     @magic_arguments()
     @argument("source", help="a .safetensors file, an index, a directory, a hub id or a URL")
@@ -181,6 +189,14 @@ def _parse(magic: Any, line: str) -> argparse.Namespace:
         elif isinstance(value, list):
             setattr(args, name, [_unquote(each) for each in value])
     return args
+
+
+def _kept_options(args: argparse.Namespace) -> str:
+    """The options of %zs_install that a saved cell keeps."""
+    words = [f"--{name.replace('_', '-')}" for name in ("wait", "into_kernel") if vars(args)[name]]
+    words += [f"--index-url {args.index_url}"] if args.index_url else []
+    words += [f"--extra-index-url {each}" for each in args.extra_index_url]
+    return " ".join([*words, *(["--offline"] if args.offline else [])])
 
 
 def _unquote(word: str) -> str:
