@@ -7,36 +7,61 @@ import importlib.metadata
 import os
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+from zerostart_jupyter.core.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case: seconds of ours and of a peer, each the list of its rounds."""
+    """One case: what ours and a peer took in each round; seconds unless `unit` says otherwise.
+
+    `ours_cpu` and `theirs_cpu` are CPU seconds of those rounds; `failed` and `peer_failed` are the
+    reasons of rounds that came to nothing; `load` is the load average before the first round.
+    """
 
     name: str
     ours: tuple[float, ...]
     peer: str
     theirs: tuple[float, ...]
     note: str = ""
+    unit: str = "s"
+    ours_cpu: tuple[float, ...] = ()
+    theirs_cpu: tuple[float, ...] = ()
+    failed: tuple[str, ...] = ()
+    peer_failed: tuple[str, ...] = ()
+    load: float | None = None
 
     @property
-    def ratio(self) -> float:
-        """How many times faster than the peer we were, by medians; below 1 the peer won."""
+    def ratio(self) -> float | None:
+        """How many times faster than the peer we were, by medians; below 1 the peer won. None
+        where one of the two has no figures."""
+        if not self.ours or not self.theirs:
+            return None
         return statistics.median(self.theirs) / statistics.median(self.ours)
+
+    def joined(self, later: Case) -> Case:
+        """The same case with the rounds of both runs, and the greater load."""
+        lists = ("ours", "theirs", "ours_cpu", "theirs_cpu", "failed", "peer_failed")
+        both = {name: getattr(self, name) + getattr(later, name) for name in lists}
+        loads = [each for each in (self.load, later.load) if each is not None]
+        return replace(later, **both, load=max(loads, default=None))
 
     def as_json(self) -> dict[str, Any]:
         """Every round, so that the spread can be seen."""
-        return {
-            "name": self.name,
-            "ours": list(self.ours),
-            "peer": self.peer,
-            "theirs": list(self.theirs),
-            "ratio": self.ratio,
-            "note": self.note,
+        return {**asdict(self), "ratio": self.ratio}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Case:
+        """What `as_json` gave."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in body.items()
+            if name in {each.name for each in fields(cls)}
         }
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +85,9 @@ class Report:
 
     def markdown(self) -> str:
         """A table for docs/benchmarks."""
-        head = ["case", "ours", "peer", "theirs", "ratio", "note"]
+        head, rows = self._table()
         lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        lines += ["| " + " | ".join(row) + " |" for row in self._rows()]
+        lines += ["| " + " | ".join(row).replace("\n", " ") + " |" for row in rows]
         about = ", ".join(
             f"{key} {value}" for key, value in {**self.machine, **self.versions}.items()
         )
@@ -70,36 +95,67 @@ class Report:
 
     def html(self) -> str:
         """The same as a page of its own."""
+        head, body = self._table()
         rows = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
+            for row in body
         )
         about = html.escape(str({**self.machine, **self.versions}))
         return (
             f"<!doctype html><meta charset=utf-8><title>{html.escape(self.title)}</title>"
             "<style>body{font:16px system-ui;margin:2em}td,th{padding:.3em 1em;text-align:left}"
             f"</style><h1>{html.escape(self.title)}</h1><p>{about}</p><table>"
-            "<tr><th>case<th>ours<th>peer<th>theirs<th>ratio<th>note</tr>"
+            f"<tr><th>{'<th>'.join(head)}</tr>"
             f"{rows}</table>{''.join(self.pictures)}"
         )
 
-    def _rows(self) -> list[list[str]]:
-        return [
-            [
-                case.name,
-                spread(case.ours),
-                case.peer,
-                spread(case.theirs),
-                f"{case.ratio:.2f}",
-                case.note,
-            ]
-            for case in self.cases
-        ]
+    def including(self, earlier: Mapping[str, Any]) -> Report:
+        """With the rounds of an earlier run's `as_json`, on the same machine with the same
+        versions. Raises SettingsError where these differ."""
+        for name in ("machine", "versions"):
+            if earlier[name] != getattr(self, name):
+                raise SettingsError(
+                    f"The earlier run had another {name}: {earlier[name]}.",
+                    remedy="Measure all rounds under the same conditions.",
+                )
+        found = {(each.name, each.peer): each for each in map(Case.from_json, earlier["cases"])}
+        for case in self.cases:
+            key = case.name, case.peer
+            found[key] = found[key].joined(case) if key in found else case
+        return replace(self, cases=tuple(found.values()))
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        head = ["case", "ours", "peer", "theirs", "ratio"]
+        cpu = any(case.ours_cpu for case in self.cases)
+        load = any(case.load is not None for case in self.cases)
+        head += ["CPU s, ours / theirs"] * cpu + ["load"] * load + ["note"]
+        rows = []
+        for case in self.cases:
+            row = [case.name, spread(case.ours, case.unit, case.failed), case.peer]
+            row.append(spread(case.theirs, case.unit, case.peer_failed))
+            row.append("" if case.ratio is None else f"{case.ratio:.2f}")
+            if cpu:
+                row.append(" / ".join(_middle(each) for each in (case.ours_cpu, case.theirs_cpu)))
+            if load:
+                row.append("" if case.load is None else f"{case.load:.1f}")
+            rows.append([*row, case.note])
+        return head, rows
 
 
-def spread(rounds: Sequence[float]) -> str:
-    """Median and range of seconds: 1.23 s (1.10-1.40)."""
-    return f"{statistics.median(rounds):.3g} s ({min(rounds):.3g}-{max(rounds):.3g})"
+def spread(rounds: Sequence[float], unit: str = "s", failed: Sequence[str] = ()) -> str:
+    """Median and range: 1.23 s (1.10-1.40); rounds that failed are counted."""
+    words = []
+    if rounds:
+        words.append(
+            f"{statistics.median(rounds):.3g} {unit} ({min(rounds):.3g}-{max(rounds):.3g})"
+        )
+    if failed:
+        words.append(f"failed {len(failed)} of {len(failed) + len(rounds)}: {failed[0]}")
+    return "; ".join(words)
+
+
+def _middle(rounds: Sequence[float]) -> str:
+    return f"{statistics.median(rounds):.3g}" if rounds else "-"
 
 
 def machine() -> dict[str, str]:
