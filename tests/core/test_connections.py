@@ -209,3 +209,19 @@ def test_what_is_shown_of_an_address_has_no_secret() -> None:
     assert shown("https://me:pw@host:8/a/b?Signature=x#y") == "https://host:8/a/b"
     assert origin("https://me:pw@host/a") == "https://host:443"
     assert origin("http://host:8080") == "http://host:8080"
+
+
+def test_a_proxy_of_another_kind_is_named_without_its_password(
+    pool: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://me:pw@far.example:1080")
+    with pytest.raises(http.client.HTTPException, match=r"not http: socks5://far\.example:1080$"):
+        pool.get("http://other.example/", {})
+
+
+def test_a_redirect_may_lead_to_an_address_that_is_not_quoted(
+    server: Server, pool: Connections
+) -> None:
+    server.answers["/a"] = (302, {"Location": "/b c?d=%20\xe9"}, b"")
+    server.answers["/b%20c?d=%20%E9"] = (200, {}, b"there")
+    assert body(pool, f"{server.url}/a") == b"there"

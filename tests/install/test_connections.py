@@ -16,7 +16,7 @@ import pytest
 from tests.install.wheels import Wheel, make, noise
 from tests.servers.index import Index, serving
 from zerostart_jupyter.core.errors import NetworkError
-from zerostart_jupyter.install import source
+from zerostart_jupyter.install import retries, source
 from zerostart_jupyter.install.connections import Connections
 from zerostart_jupyter.install.indexes import Indexes
 
@@ -25,7 +25,7 @@ WHEEL = make("zs-conn", files={"zs_conn.py": noise(5000)})
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

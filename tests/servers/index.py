@@ -22,6 +22,7 @@ class Behaviour:
 
     ranges: bool = True
     suffix_ranges: bool = True
+    ranges_served: int = 1 << 30  # answers after which ranges are ignored
     etag: str | None = '"one"'
     etags: list[str] = field(default_factory=list)  # one a request, then `etag`
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -29,6 +30,8 @@ class Behaviour:
     pace: int | None = None  # bytes a second on each connection
     gzip: bool = False
     length: bool = True
+    length_lie: int = 0  # added to Content-Length
+    lies: int = 1 << 30  # answers after which the length is true
     total_lie: int = 0  # added to the total in Content-Range
     shift: int = 0  # added to the first byte that is sent
     password: str | None = None
@@ -195,7 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
             first = start + shift
             self.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{total}")
         if how.length:
-            self.send_header("Content-Length", str(len(content)))
+            lie = how.length_lie if how.lies else 0
+            how.lies = max(0, how.lies - 1)
+            self.send_header("Content-Length", str(len(content) + lie))
+            self.close_connection = self.close_connection or lie < 0
         else:
             self.send_header("Connection", "close")
             self.close_connection = True
@@ -214,7 +220,12 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         first, last = found.groups()
         if not first:
-            return (max(0, total - int(last)), total) if how.suffix_ranges else None
+            if not how.suffix_ranges:
+                return None
+            first, last = str(max(0, total - int(last))), ""
+        if how.ranges_served == 0:
+            return None
+        how.ranges_served -= 1
         return int(first), min(int(last) + 1 if last else total, total)
 
     def _send(self, content: bytes, how: Behaviour) -> None:

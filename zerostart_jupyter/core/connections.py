@@ -18,11 +18,13 @@ import threading
 import urllib.request
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from string import punctuation
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
 MAX_DRAIN = 64 << 10  # bytes of an unwanted body read to keep its connection
+DRAIN_PATIENCE = 1.0  # seconds for that; a length may lie
 AGENT = "zerostart"
 
 Connection = http.client.HTTPConnection
@@ -57,14 +59,16 @@ class Response:
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it."""
-        if not self._raw.isclosed():
+        if not self._raw.isclosed() and not self._raw.will_close:
             left = self._raw.length
             if left is not None and left <= MAX_DRAIN:
                 with contextlib.suppress(OSError, http.client.HTTPException):
+                    self._connection.sock.settimeout(DRAIN_PATIENCE)
                     self._raw.read()
-        self._pool._return(
-            self._key, self._connection, self._raw.isclosed() and not self._raw.will_close
-        )
+                    self._connection.sock.settimeout(self._pool._timeout)
+        reusable = self._raw.isclosed() and not self._raw.will_close
+        self._raw.close()  # which the connection has let go of where it was to be closed
+        self._pool._return(self._key, self._connection, reusable)
 
     def __enter__(self) -> Response:
         return self
@@ -77,7 +81,8 @@ class Connections:
     """Connections to any number of hosts, for any number of threads. Timeout in seconds.
 
     `authorize` gives the headers that prove to one host who asks; without it that is the
-    address's own user and password, or ~/.netrc.
+    address's own user and password, or ~/.netrc. Who is trusted and which proxy is asked are
+    `_trust` and `_proxy`, which a subclass may know better.
     """
 
     def __init__(
@@ -128,7 +133,8 @@ class Connections:
             target = response.headers.get("Location")
             if response.status not in REDIRECTS or target is None:
                 return response
-            target = urljoin(url, target)
+            # As http.client read it, a byte a character; servers leave spaces and worse in it.
+            target = urljoin(url, quote(target, safe=punctuation, encoding="latin-1"))
             if not willing(url, target):
                 return response
             response.close()
@@ -140,13 +146,13 @@ class Connections:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise http.client.HTTPException(f"an address that is not http: {shown(url)}")
         key = origin(url)
-        proxy = _proxy(parts)
+        proxy = self._proxy(parts)
         sent = {"User-Agent": AGENT, "Accept-Encoding": "identity", **headers}
         sent.update(self._authorize(parts))
         path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
         if proxy is not None and parts.scheme == "http":
-            path = urlunsplit((parts.scheme, _host(parts), parts.path or "/", parts.query, ""))
-            sent.update(_basic("Proxy-Authorization", _userinfo(proxy)))
+            path = urlunsplit((parts.scheme, host_of(parts), parts.path or "/", parts.query, ""))
+            sent.update(credentials("Proxy-Authorization", userinfo(proxy)))
         reused = self._take(key)
         if reused is not None:
             # A server may have closed an idle connection; that is no failure of the network.
@@ -174,27 +180,24 @@ class Connections:
         if parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=self._timeout)
         connection = http.client.HTTPSConnection(
-            host, port, timeout=self._timeout, context=self._context
+            host, port, timeout=self._timeout, context=self._trust(parts)
         )
         if proxy is not None:
-            tunnel = _basic("Proxy-Authorization", _userinfo(proxy))
+            tunnel = credentials("Proxy-Authorization", userinfo(proxy))
             connection.set_tunnel(str(parts.hostname), parts.port or 443, tunnel)
         return connection
 
+    def _proxy(self, parts: SplitResult) -> SplitResult | None:
+        proxies = urllib.request.getproxies()
+        return proxy_at(parts, proxies.get(parts.scheme) or proxies.get("all"))
+
+    def _trust(self, parts: SplitResult) -> ssl.SSLContext:
+        return self._context
+
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        # The variables of the clients that people have configured before; SSL_CERT_FILE is
-        # OpenSSL's own.
-        chosen = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None
-        folder = chosen if chosen and os.path.isdir(chosen) else None
-        context = ssl.create_default_context(cafile=None if folder else chosen, capath=folder)
-        configured = chosen or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-        if not configured and not context.get_ca_certs():
-            with contextlib.suppress(ImportError):  # an interpreter that knows no system store
-                import certifi
-
-                context.load_verify_locations(certifi.where())
-        return context
+        # The variables of the clients that people have configured before.
+        return trust(os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"))
 
     def _take(self, key: str) -> Connection | None:
         with self._lock:
@@ -225,49 +228,71 @@ def shown(url: str) -> str:
     """An address as it may be printed: without user and password, and without its query, where
     signatures are."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, _host(parts), parts.path, "", ""))
+    return urlunsplit((parts.scheme, host_of(parts), parts.path, "", ""))
 
 
 def basic(parts: SplitResult) -> Headers:
     """The Authorization header for a host, by its address or ~/.netrc."""
-    return _basic("Authorization", _userinfo(parts) or _from_netrc(str(parts.hostname)))
+    return credentials("Authorization", userinfo(parts) or netrc_of(str(parts.hostname)))
 
 
-def _same_origin(url: str, target: str) -> bool:
-    return origin(url) == origin(target)
-
-
-def _host(parts: SplitResult) -> str:
+def host_of(parts: SplitResult) -> str:
+    """Host and port as they are written, without who asks."""
     return parts.netloc.rpartition("@")[2]
 
 
-def _proxy(parts: SplitResult) -> SplitResult | None:
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    proxies = urllib.request.getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    if not found:
-        return None
-    return urlsplit(found if "://" in found else f"http://{found}")
-
-
-def _userinfo(parts: SplitResult) -> tuple[str, str] | None:
+def userinfo(parts: SplitResult) -> tuple[str, str] | None:
+    """User and password of an address, or None if it names no user."""
     if not parts.username:
         return None
     return unquote(parts.username), unquote(parts.password or "")
 
 
-def _basic(header: str, pair: tuple[str, str] | None) -> dict[str, str]:
+def credentials(header: str, pair: tuple[str, str] | None) -> dict[str, str]:
+    """User and password as a header; none for None. RFC 7617."""
     if pair is None:
         return {}
     token = base64.b64encode(":".join(pair).encode()).decode()
     return {header: f"Basic {token}"}
 
 
-def _from_netrc(host: str) -> tuple[str, str] | None:
+def netrc_of(host: str) -> tuple[str, str] | None:
+    """User and password for a host from the file NETRC names, or ~/.netrc."""
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
     try:
         found = netrc.netrc(path).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         return None
     return (found[0], found[2] or "") if found else None
+
+
+def proxy_at(parts: SplitResult, found: str | None) -> SplitResult | None:
+    """The proxy to ask for an address; None for none, and for hosts that `no_proxy` names.
+
+    Raises HTTPException for one that does not speak HTTP.
+    """
+    if not found or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    proxy = urlsplit(found if "://" in found else f"http://{found}")
+    if proxy.scheme not in ("http", "https") or not proxy.hostname:
+        raise http.client.HTTPException(f"a proxy that is not http: {shown(proxy.geturl())}")
+    return proxy
+
+
+def trust(chosen: str | None) -> ssl.SSLContext:
+    """What a file or directory of certificates trusts; without one, what OpenSSL trusts by its
+    own variables and places. Raises OSError or SSLError if it cannot be read."""
+    folder = chosen if chosen and os.path.isdir(chosen) else None
+    file = None if folder else chosen or None
+    context = ssl.create_default_context(cafile=file, capath=folder)
+    configured = chosen or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if not configured and not context.get_ca_certs():
+        with contextlib.suppress(ImportError):  # an interpreter that knows no system store
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+    return context
+
+
+def _same_origin(url: str, target: str) -> bool:
+    return origin(url) == origin(target)

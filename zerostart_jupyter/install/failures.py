@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zerostart_jupyter.core.errors import InstallError, StoreError, ZerostartError
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install.source import Stopped
+from zerostart_jupyter.install.retries import Stopped
 
 
 def as_error(error: BaseException, store: Store) -> ZerostartError:

@@ -149,7 +149,7 @@ class Intake:
         want = size if size is not None and size <= _WHOLE else TAIL
         try:
             return self._source.tail(want)
-        except NoRanges:
+        except NoRanges as refusal:
             folder = self._store.stage("partial")
             self._spooled = folder
             with open(folder / "bytes", "wb") as file:
@@ -157,7 +157,7 @@ class Intake:
                 def write(at: int, block: memoryview) -> None:
                     file.write(block)
 
-                self._source.spool(write)
+                refusal.whole.spool(write)
             self._source = FileSource(folder / "bytes")
             return self._source.tail(want)
 

@@ -29,8 +29,9 @@ from zerostart_jupyter.install.environment import EditedInStore, Environment
 from zerostart_jupyter.install.gate import Pending, gate
 from zerostart_jupyter.install.intake import Intake, Restart
 from zerostart_jupyter.install.lock import Lock, Locked
+from zerostart_jupyter.install.retries import Stopped
 from zerostart_jupyter.install.segments import Agenda, Buffers, Segment
-from zerostart_jupyter.install.source import FileSource, HttpSource, Source, Stopped
+from zerostart_jupyter.install.source import FileSource, HttpSource, Source
 from zerostart_jupyter.install.unpack import StoredWheel, stored
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class Pipeline:
             self._error = self._error or error
             self._stop.set()
             self._changed.notify_all()
+        self._connections.abort()  # nobody waits for a server that says nothing
 
     def demand(self, name: str) -> None:
         """Bring this distribution and all it needs before everything else."""

@@ -7,34 +7,28 @@ Content-Range, another total or another ETag mean that this is not the file it w
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import http.client
 import os
-import random
 import re
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from zerostart_jupyter.core.connections import Response, host_of
 from zerostart_jupyter.core.errors import NetworkError
-from zerostart_jupyter.install.connections import Connections, Response
-
-T = TypeVar("T")
+from zerostart_jupyter.install.connections import Connections
+from zerostart_jupyter.install.retries import Refused, Stopped, persist, refusal_of
 
 BLOCK = 1 << 20  # bytes read from a connection between two reports
-TRIES = 6  # in a row without a single byte
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds
-_MOST_PATIENCE = 120.0  # seconds of a Retry-After that are honoured
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_DOUBTS = 2  # times that ranges of a file may contradict each other before it is had as a whole
 _TOO_MANY = frozenset({429, 503})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
+T = TypeVar("T")
 Report = Callable[[int, memoryview], None]
 
 
@@ -43,11 +37,11 @@ class Changed(Exception):
 
 
 class NoRanges(Exception):
-    """The server gives the whole file or nothing."""
+    """The server gives the whole file or nothing: `whole` is how to have it."""
 
-
-class Stopped(Exception):
-    """The work was ended while a source waited."""
+    def __init__(self, whole: Whole) -> None:
+        super().__init__("there are no ranges")
+        self.whole = whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +54,23 @@ class Tail:
 
 
 class Source(Protocol):
-    """Bytes of one file. Safe to use from several threads."""
+    """Bytes of one file, by range. Safe to use from several threads."""
 
     def tail(self, count: int) -> Tail:
-        """The last `count` bytes, or all; raises NoRanges where only `spool` can serve."""
+        """The last `count` bytes, or all. Raises NoRanges."""
 
     def read(self, start: int, into: memoryview, report: Report) -> None:
-        """Fill `into` from byte `start` on; `report(at, block)` is called for each block."""
+        """Fill `into` from byte `start` on; `report(at, block)` is called for each block.
 
-    def spool(self, write: Callable[[int, memoryview], None]) -> int:
-        """Write the whole file in order, return its size."""
+        Raises Changed or NoRanges.
+        """
+
+
+class Whole(Protocol):
+    """Bytes of one file that come in order only."""
+
+    def spool(self, write: Report) -> int:
+        """Write the whole file in order, return its size. Raises Changed."""
 
 
 class FileSource:
@@ -101,10 +102,6 @@ class FileSource:
                 report(start + done, into[done : done + count])
                 done += count
 
-    def spool(self, write: Callable[[int, memoryview], None]) -> int:
-        """Never needed: a file has ranges."""
-        raise NotImplementedError
-
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
         try:
@@ -133,26 +130,29 @@ class HttpSource:
         self._stop = stop
         self._total: int | None = None
         self._validator: str | None = None
-        self._whole: Response | None = None
+        self._doubted = False
+        self._begun: tuple[Response, contextlib.ExitStack] | None = None
 
     def tail(self, count: int) -> Tail:
         """The last bytes, and with them the size."""
 
         def attempt() -> Tail:
-            response = self._get({"Range": f"bytes=-{count}"})
-            if response.status == 200:
-                self._whole = response  # already on its way: not asked for a second time
-                raise NoRanges
-            with response:
-                start, stop, total = _range_of(response)
+            with contextlib.ExitStack() as stack:
+                response = stack.enter_context(self._asked({"Range": f"bytes=-{count}"}))
+                if response.status == 200:  # already on its way: not asked for a second time
+                    self._begun = response, stack.pop_all()
+                    raise NoRanges(self)
+                start, stop, total = self._range(response)
                 if stop != total or total - start > max(count, 1):
-                    raise NoRanges
+                    raise NoRanges(self)
                 self._total = total
                 self._validator = _strong_validator(response)
                 data = bytearray(stop - start)
                 _fill(response, memoryview(data), 0, lambda _, __: self._check())
                 return Tail(total, start, bytes(data))
 
+        if self._connections.doubts[self._url] >= _DOUBTS:
+            raise NoRanges(self)
         return self._persist(attempt, lambda: 0)
 
     def read(self, start: int, into: memoryview, report: Report) -> None:
@@ -170,10 +170,13 @@ class HttpSource:
             headers = {"Range": f"bytes={here}-{start + len(into) - 1}"}
             if self._validator:
                 headers["If-Range"] = self._validator
-            with self._get(headers) as response:
+            with self._asked(headers) as response:
                 if response.status == 200:
-                    raise Changed
-                first, stop, total = _range_of(response)
+                    length = response.headers.get("Content-Length")
+                    same = length == str(self._total)
+                    same = same and _strong_validator(response) == self._validator
+                    raise NoRanges(self) if same else Changed
+                first, stop, total = self._range(response)
                 if total != self._total or _strong_validator(response) != self._validator:
                     raise Changed
                 if first != here or stop > start + len(into):
@@ -182,18 +185,29 @@ class HttpSource:
             if done < len(into):
                 raise http.client.HTTPException("less was sent than was asked for")
 
-        self._persist(attempt, lambda: done)
+        try:
+            self._persist(attempt, lambda: done)
+        except (Changed, NoRanges) as trouble:
+            if not self._doubted:  # many threads may be told at once
+                self._doubted = True
+                severe = isinstance(trouble, NoRanges)
+                self._connections.doubts[self._url] += _DOUBTS if severe else 1
+            raise
 
-    def spool(self, write: Callable[[int, memoryview], None]) -> int:
+    def spool(self, write: Report) -> int:
         """The whole file over one connection; after a break, what is known is read over."""
         done = 0
+        validator: str | None = None
         buffer = memoryview(bytearray(BLOCK))
 
         def attempt() -> int:
-            nonlocal done
+            nonlocal done, validator
             here = 0
-            response, self._whole = self._whole or self._get({}), None
-            with response:
+            with contextlib.ExitStack() as stack:
+                response = self._from_the_start(stack)
+                if done and _strong_validator(response) != validator:
+                    raise Changed
+                validator = _strong_validator(response)
                 for part in _decoded(response, buffer):
                     self._check()
                     fresh = part[max(0, done - here) :]
@@ -207,83 +221,71 @@ class HttpSource:
 
         return self._persist(attempt, lambda: done)
 
-    def _persist(self, attempt: Callable[[], T], progress: Callable[[], int]) -> T:
-        tries = 0
-        known = progress()
-        while True:
-            pause = None
-            try:
-                return attempt()
-            except _Refused as refusal:
-                if refusal.asked != self._url and refusal.status in (400, 401, 403, 404, 410):
-                    self._final = self._url  # a redirect's address may have expired
-                elif refusal.status not in _AGAIN:
-                    raise self._failed(refusal) from None
-                pause, error = refusal.pause, str(refusal)
-            except ssl.SSLCertVerificationError as problem:
-                raise self._failed(problem) from problem
-            except (OSError, http.client.HTTPException) as problem:
-                if isinstance(problem, NetworkError):
-                    raise
-                error = str(problem) or type(problem).__name__
-            if progress() > known:
-                known, tries = progress(), 0
-            tries += 1
-            if tries >= TRIES:
-                raise self._failed(error)
-            self._pause(tries, pause)
+    def _from_the_start(self, stack: contextlib.ExitStack) -> Response:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return stack.enter_context(self._asked({}))
+        stack.push(begun[1])
+        return begun[0]
 
-    def _pause(self, tries: int, wanted: float | None) -> None:
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (tries - 1))
-        pause = longest * random.uniform(0.5, 1.0)
-        if wanted is not None:
-            pause = max(pause, min(wanted, _MOST_PATIENCE))
-        if self._stop.wait(pause):
-            raise Stopped
+    def _persist(self, attempt: Callable[[], T], progress: Callable[[], int]) -> T:
+        def forgive(refusal: Refused) -> bool:
+            expired = refusal.asked != self._url and refusal.status in (400, 401, 403, 404, 410)
+            if expired:
+                self._final = self._url  # where a redirect led may be good for a while only
+            return expired
+
+        return persist(attempt, progress, self._stop, forgive, self._failed)
 
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
 
-    def _get(self, headers: dict[str, str]) -> Response:
+    @contextlib.contextmanager
+    def _asked(self, headers: dict[str, str]) -> Iterator[Response]:
         self._check()
         asked = self._final
         courtesy = self._connections.courtesy(asked)
         courtesy.enter(self._check)
+        refused = False
         try:
-            response = self._connections.get(asked, headers)
-        except BaseException:
-            courtesy.leave()
-            raise
-        response.over = partial(courtesy.leave, refused=response.status in _TOO_MANY)
-        if response.status not in (200, 206):
-            with response:
+            with self._connections.get(asked, headers) as response:
+                refused = response.status in _TOO_MANY
                 if response.status == 416:
                     raise Changed
-                raise _Refused(asked, response.status, _retry_after(response))
-        self._final = response.url
-        return response
+                if response.status not in (200, 206):
+                    raise refusal_of(asked, response)
+                self._final = response.url
+                yield response
+        finally:
+            courtesy.leave(refused=refused)
+
+    def _range(self, response: Response) -> tuple[int, int, int]:
+        """First byte, stop and total of what is being sent, if that can be believed."""
+        found = _CONTENT_RANGE.fullmatch((response.headers.get("Content-Range") or "").strip())
+        if found is None or response.headers.get("Content-Encoding"):
+            raise NoRanges(self)
+        first, last, total = map(int, found.groups())
+        length = response.headers.get("Content-Length")
+        if not first <= last < total or (length is not None and length != str(last + 1 - first)):
+            raise NoRanges(self)
+        return first, last + 1, total
 
     def _failed(self, reason: object) -> NetworkError:
         parts = urlsplit(self._url)
         file = unquote(parts.path.rpartition("/")[2])
-        host = parts.netloc.rpartition("@")[2]
         remedy = "Check the network and the proxy, and run it again: what arrived is kept."
-        if isinstance(reason, _Refused) and reason.status in (401, 403, 407):
+        if isinstance(reason, Refused) and reason.status in (401, 403):
             remedy = "Put the credentials into the index address, ~/.netrc or keyring."
-        elif isinstance(reason, _Refused):
+        elif isinstance(reason, Refused) and reason.status == 407:
+            remedy = "Put the proxy's credentials into its address: http://user:password@host:port."
+        elif isinstance(reason, Refused):
             remedy = "Run it again, or ask for another version."
         elif isinstance(reason, ssl.SSLError):
             remedy = "Point SSL_CERT_FILE at the certificate authority's file."
-        return NetworkError(f"{file} could not be fetched from {host}: {reason}.", remedy=remedy)
-
-
-class _Refused(Exception):
-    def __init__(self, asked: str, status: int, pause: float | None) -> None:
-        super().__init__(f"the server answered {status} {http.client.responses.get(status, '')}")
-        self.asked = asked
-        self.status = status
-        self.pause = pause
+        return NetworkError(
+            f"{file} could not be fetched from {host_of(parts)}: {reason}.", remedy=remedy
+        )
 
 
 def _fill(response: Response, into: memoryview, start: int, report: Report) -> None:
@@ -322,26 +324,6 @@ def _decoded(response: Response, buffer: memoryview) -> Iterator[memoryview]:
         raise http.client.HTTPException("the connection ended early")
 
 
-def _range_of(response: Response) -> tuple[int, int, int]:
-    found = _CONTENT_RANGE.fullmatch((response.headers.get("Content-Range") or "").strip())
-    if found is None or response.headers.get("Content-Encoding"):
-        raise NoRanges
-    first, last, total = map(int, found.groups())
-    if not first <= last < total:
-        raise NoRanges
-    return first, last + 1, total
-
-
 def _strong_validator(response: Response) -> str | None:
     etag = response.headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else None
-
-
-def _retry_after(response: Response) -> float | None:
-    text = (response.headers.get("Retry-After") or "").strip()
-    if text.isdigit():
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
