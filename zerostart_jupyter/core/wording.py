@@ -10,6 +10,7 @@ from zerostart_jupyter.core.events import State
 
 _DOING = {
     "install": "Installing",
+    "import": "Importing",
     "load": "Loading",
     "snapshot": "Saving snapshot",
     "restore": "Restoring",
@@ -17,6 +18,7 @@ _DOING = {
 }
 _DID = {
     "install": "Installed",
+    "import": "Imported",
     "load": "Loaded",
     "snapshot": "Saved snapshot",
     "restore": "Restored",

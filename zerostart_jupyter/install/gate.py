@@ -27,6 +27,7 @@ from typing import Any
 from zerostart_jupyter.core.errors import ZerostartError
 from zerostart_jupyter.install.activation import landed
 from zerostart_jupyter.install.imports import ImportNames
+from zerostart_jupyter.install.waiting import Waiting
 
 POLL = 0.05  # seconds between two looks at a marker that another process will make
 # A signal that arrives just before a lock blocks is noticed when the wait ends: so it ends soon.
@@ -104,27 +105,34 @@ class Pending:
         self._changed = threading.Condition()
         self._forked = True
 
-    def wait(self, names: Iterable[str]) -> None:
-        """Return once these and what they need are there; raise if they will not come."""
+    def wait(self, names: Iterable[str], what: str = "") -> None:
+        """Return once these and what they need are there; raise if they will not come.
+
+        `what` is said to whoever waits: the module that is being imported.
+        """
         asked = [name for name in names if name in self.missing]
         if not asked or threading.current_thread() in gate.workers:
             return
         for name in asked:
             if not self._forked:
                 self._demand(name)
-        self._until(lambda: not self._left(asked))
+        self._until(lambda: not self._left(asked), what or asked[0], lambda: self._left(asked))
 
-    def wait_any(self, names: Iterable[str]) -> None:
+    def wait_any(self, names: Iterable[str], what: str = "") -> None:
         """Return once one of these is there."""
         asked = list(names)
         if threading.current_thread() in gate.workers:
             return
-        self._until(lambda: any(name not in self.missing for name in asked))
+        self._until(
+            lambda: any(name not in self.missing for name in asked),
+            what or asked[0],
+            lambda: [name for name in asked if name in self.missing],
+        )
 
     def wait_named(self) -> None:
         """Return once the import names of every distribution are known."""
         if self.unnamed and not self._forked and threading.current_thread() not in gate.workers:
-            self._until(lambda: not self.unnamed)
+            self._until(lambda: not self.unnamed, "An import", lambda: list(self.unnamed))
 
     def listed(self) -> Iterator[importlib.metadata.Distribution]:
         """All that is on its way, as far as its metadata is here; waits for the rest."""
@@ -133,11 +141,12 @@ class Pending:
         for name, files in sorted(self._files.items()):
             yield _Coming(self, name, dict(files))
 
-    def _left(self, asked: Sequence[str]) -> bool:
-        return any(each in self.missing for name in asked for each in self._closure(name))
+    def _left(self, asked: Sequence[str]) -> list[str]:
+        needed = {each for name in asked for each in self._closure(name)}
+        return [each for each in needed if each in self.missing]
 
-    def _until(self, ready: Callable[[], bool]) -> None:
-        with _import_lock_given_back():
+    def _until(self, ready: Callable[[], bool], what: str, left: Callable[[], list[str]]) -> None:
+        with _import_lock_given_back(), Waiting(what, shown=not self._forked) as waiting:
             while True:
                 if self._forked or self._watched:
                     self._look()
@@ -146,7 +155,9 @@ class Pending:
                         return
                     if self._error is not None:
                         raise _fresh(self._error)
+                    awaited = left()
                     self._changed.wait(POLL if self._forked or self._watched else NOTICE)
+                waiting.look(awaited)
 
     def _look(self) -> None:
         for name in list(self.missing):
@@ -222,13 +233,13 @@ class Gate(importlib.abc.MetaPathFinder):
             if claims is None:
                 continue
             if len(claims) == 1:
-                claims[0][0].wait([claims[0][1]])
+                claims[0][0].wait([claims[0][1]], fullname)
             elif depth == len(parts):
-                claims[0][0].wait_any([name for _, name, _ in claims])
+                claims[0][0].wait_any([name for _, name, _ in claims], fullname)
             else:
                 for pending, name, below in claims:
                     if parts[depth] in below:
-                        pending.wait([name])
+                        pending.wait([name], fullname)
         if fullname in roots:
             return
         # a namespace package, of which something has to be there before it is a package
@@ -236,7 +247,7 @@ class Gate(importlib.abc.MetaPathFinder):
             claim for root in roots if root.startswith(fullname + ".") for claim in roots[root]
         ]
         if inside:
-            inside[0][0].wait_any([name for _, name, _ in inside])
+            inside[0][0].wait_any([name for _, name, _ in inside], fullname)
 
     def _forget(self, pending: Pending) -> None:
         if pending in self.pending:
