@@ -28,6 +28,7 @@ ZerostartError(message, remedy=...)
     ├── SnapshotCorrupt  (ValueError)    an image or manifest is not what was written
     ├── CriuMissing      (FileNotFoundError)
     ├── CriuFailed       (RuntimeError)  with the log's first error
+    ├── GpuFailed        (RuntimeError)  the CUDA driver refused, failed or did not answer
     └── NotPermitted     (PermissionError)
 
 Exceptions of other libraries are turned into these at the seam where they enter.
@@ -168,6 +169,10 @@ class CriuMissing(SnapshotError, FileNotFoundError):
 
 class CriuFailed(SnapshotError, RuntimeError):
     """CRIU said no; the message holds the first error of its log."""
+
+
+class GpuFailed(SnapshotError, RuntimeError):
+    """The CUDA driver did not do what a snapshot needs; what it did was taken back."""
 
 
 class NotPermitted(SnapshotError, PermissionError):

@@ -30,7 +30,11 @@ class Process:
     @classmethod
     def current(cls) -> Process:
         """The process that asks."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """A process by its id in our pid namespace; one that is gone is not alive either."""
         return cls(pid, _born(str(pid)), _namespace("self"))
 
     @classmethod

@@ -139,6 +139,12 @@ class Settings:
     criu_timeout: float = _setting(
         "ZS_CRIU_TIMEOUT", "Seconds after which a CRIU run is killed.", _number, lambda: 120.0
     )
+    gpu_timeout: float = _setting(
+        "ZS_GPU_TIMEOUT",
+        "Seconds for the GPU's driver to lock, checkpoint or restore a process.",
+        _number,
+        lambda: 120.0,
+    )
     map_mb: int = _setting(
         "ZS_MAP_MB",
         "Arrays of a kernel from this size on, in MiB, lie in files that restores map; 0: none.",

@@ -13,6 +13,7 @@ from zerostart_jupyter.jupyter.magics import ZerostartMagics
 from zerostart_jupyter.jupyter.points import UndoPoints
 from zerostart_jupyter.jupyter.status import KernelStatus
 from zerostart_jupyter.jupyter.widgets import show_again
+from zerostart_jupyter.snapshot.gpu.waking import wake_before_cells
 from zerostart_jupyter.snapshot.hooks import on_restored, on_returned
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class _Loaded:
     points: UndoPoints
     forget_restored: Callable[[], None]
     forget_returned: Callable[[], None]
+    forget_parked: Callable[[], None]
 
     def restored(self) -> None:
         """This kernel woke up as another one: its progress belongs to another cell and file."""
@@ -49,9 +51,10 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     status = KernelStatus()
     points = UndoPoints(shell, lambda state: status.note("undo", state))
-    loaded = _Loaded(config, CellDisplay(), status, Completion(shell), points, *[lambda: None] * 2)
+    loaded = _Loaded(config, CellDisplay(), status, Completion(shell), points, *[lambda: None] * 3)
     loaded.forget_restored = on_restored(loaded.restored)
     loaded.forget_returned = on_returned(show_again)
+    loaded.forget_parked = wake_before_cells(shell)
     loaded.display.open()
     loaded.status.open()
     loaded.completion.open()
@@ -66,6 +69,7 @@ def unload(shell: InteractiveShell) -> None:
         return
     loaded.forget_restored()
     loaded.forget_returned()
+    loaded.forget_parked()
     loaded.points.close()
     loaded.completion.close()
     loaded.status.close()

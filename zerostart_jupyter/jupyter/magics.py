@@ -36,6 +36,8 @@ ACTIONS = {
     "publish": "NAME",
     "auto": "on|off",
     "undo": "[N]",
+    "park": "",
+    "wake": "",
     "doctor": "",
 }
 NAMING = ("show", "restore", "clone", "rename", "delete", "publish")  # take an existing name
@@ -158,6 +160,7 @@ class ZerostartMagics(Magics):
         `clone NAME` starts it beside this one; `publish NAME` makes it a kernel to choose.
         After `auto on` each cell can be undone: `undo` goes back to before the last one, `undo 3`
         to before the last three; files that they wrote stay as they are.
+        `park` moves the GPU's memory to the host and frees the GPU, until `wake` or the next cell.
 
         Example: `%zs_snapshot save ready`
         """

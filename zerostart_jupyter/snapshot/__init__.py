@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from zerostart_jupyter.snapshot.clones import clone as clone
     from zerostart_jupyter.snapshot.forked import auto as auto
     from zerostart_jupyter.snapshot.forked import undo as undo
+    from zerostart_jupyter.snapshot.gpu.parking import park as park
+    from zerostart_jupyter.snapshot.gpu.parking import wake as wake
     from zerostart_jupyter.snapshot.hooks import on_restored as on_restored
     from zerostart_jupyter.snapshot.in_place import restore as restore
     from zerostart_jupyter.snapshot.integrity import verify as verify
@@ -29,6 +31,8 @@ _HOMES = {
     "clone": "clones",
     "auto": "forked",
     "undo": "forked",
+    "park": "gpu.parking",
+    "wake": "gpu.parking",
     "restore": "in_place",
     "on_restored": "hooks",
     "Saved": "save",
