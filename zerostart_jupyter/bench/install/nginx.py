@@ -123,6 +123,7 @@ def main() -> None:
         authority(folder)
         lay_out(Offer(asked.folder), folder / "root")
         with listening(asked.rate) as socket:
+            socket.setblocking(False)  # nginx takes that for granted of a socket it inherits
             port = socket.getsockname()[1]
             process = _start(folder, socket.fileno(), port)
             try:
