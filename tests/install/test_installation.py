@@ -331,7 +331,7 @@ REFUSED = {
     ),
     "collision": (
         pack(members("zs-bad", "1.0", {"a.py": b"", "zs_bad-1.0.data/purelib/a.py": b""})),
-        "would become one file",
+        "as one file",
     ),
     "name": (pack(members("zs-other", "1.0", {})), "zs_other"),
     "metadata": (
@@ -396,6 +396,12 @@ def test_what_is_imported_constrains_the_answer(
     with pytest.raises(AlreadyImported, match=r"zs_held from zs-held 1\.0") as caught:
         bring("zs-held>=2")
     assert "Restart the kernel" in caught.value.remedy
+    subprocess_install(index, base, "zs-user")
+    importlib.invalidate_caches()
+    importlib.import_module("zs_user")
+    publish(index, make("zs-user", "9.0", requires=["zs-held>=2"]))
+    with pytest.raises(AlreadyImported, match=r"zs_held from .*, zs_user from zs-user 1\.0"):
+        bring("zs-user>=9", "zs-held>=2")  # all of them are named, in one line
 
 
 def test_what_is_only_installed_constrains_nothing(

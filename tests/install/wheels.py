@@ -30,6 +30,7 @@ class Entry:
     local: Mapping[str, object] = field(default_factory=dict)
     extra: bytes = b""
     wide: bool = False
+    host: int = 3  # of the system that packed it: Unix
     gap: bytes = b""  # between this member and the next
 
 
@@ -64,9 +65,11 @@ def _truth(entry: Entry) -> tuple[bytes, bytes, int, int, int, int]:
 
 
 def _record(entry: Entry) -> bytes:
-    data, raw, flags, crc, size, packed = _truth(replace(entry, **dict(entry.local)))  # type: ignore[arg-type]
-    if "data" not in entry.local:
-        data = _truth(entry)[0]
+    data = _truth(entry)[0]
+    entry = replace(entry, **dict(entry.local))  # type: ignore[arg-type]
+    changed, raw, flags, crc, size, packed = _truth(entry)
+    if "data" in entry.local:
+        data = changed
     stated = (0, 0, 0) if entry.described else (crc, packed, size)
     extra = entry.extra
     if entry.wide:
@@ -89,7 +92,7 @@ def _central(entry: Entry, offset: int) -> bytes:
     head = struct.pack(
         "<4s6H3I5H2I",
         b"PK\1\2",
-        (3 << 8) | 20,
+        (entry.host << 8) | 20,
         20,
         flags,
         entry.method,

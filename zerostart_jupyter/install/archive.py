@@ -21,6 +21,8 @@ from zerostart_jupyter.core.errors import WheelRejected
 STORED, DEFLATED = 0, 8
 TAIL = 256 << 10  # bytes of a wheel's end that hold its directory and dist-info nine times in ten
 
+NEWEST = 63  # the version of the format, times ten
+
 _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
@@ -31,9 +33,15 @@ _UTF8_FLAG = 0x800
 _KNOWN_FLAGS = 0x6 | _DESCRIPTOR_FLAG | _UTF8_FLAG  # two bits of compression level besides
 # an empty part, `.` or `..`; a backslash; a drive
 _OUTSIDE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\\|^[^/]*:")
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")  # control characters and all that ends a line
 _FULL = 0xFFFFFFFF
+_NOTHING_DEFLATED = 2  # bytes
+_ZIP64, _UNICODE_PATH = 1, 0x7075
 _BOMB_BYTES = 100 << 20
 _BOMB_RATIO = 200
+_MEMBERS = 500_000
+_DIRECTORY_BYTES = 128 << 20
+_NAME_BYTES, _DEPTH = 1024, 100
 
 
 def reject(wheel: str, reason: str) -> NoReturn:
@@ -99,7 +107,7 @@ def find_end(tail: bytes | memoryview, total: int, wheel: str) -> End:
     stop = total - _END.size
     locator_at = at - _LOCATOR.size
     if locator_at >= 0 and bytes(tail[locator_at : locator_at + 4]) == b"PK\6\7":
-        return _end64(tail, total, (here, count, size, start), wheel)
+        return _end64(tail, total, (disk, first_disk, here, count, size, start), wheel)
     if 0xFFFF in (here, count) or 0xFFFFFFFF in (size, start):
         reject(wheel, "its zip64 end record is missing")
     if disk or first_disk or here != count:
@@ -119,9 +127,10 @@ def _end64(tail: bytes | memoryview, total: int, short: tuple[int, ...], wheel: 
     )
     if signature != b"PK\6\6" or length != _END64.size - 12 or disk or first_disk or here != count:
         reject(wheel, "its zip64 end record is damaged")
-    limits = (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
-    for given, real, limit in zip(short, (here, count, size, start), limits, strict=True):
-        if given not in (real, limit):
+    real = (disk, first_disk, here, count, size, start)
+    limits = (*(0xFFFF,) * 4, _FULL, _FULL)
+    for given, one, limit in zip(short, real, limits, strict=True):
+        if given not in (one, limit):
             reject(wheel, "its two end records contradict each other")
     return _end(start, size, stop, count, wheel)
 
@@ -131,6 +140,8 @@ def _end(start: int, size: int, stop: int, count: int, wheel: str) -> End:
         reject(wheel, "its central directory is not where its end record says")
     if count * _CENTRAL.size > size:
         reject(wheel, "its central directory is shorter than its entries")
+    if count > _MEMBERS or size > _DIRECTORY_BYTES:
+        reject(wheel, f"its central directory is too large: {count} entries, {size} bytes")
     return End(start, stop, count)
 
 
@@ -147,7 +158,11 @@ def read_directory(data: bytes | memoryview, end: End, wheel: str) -> list[Membe
         found.append(member)
     if at != len(view):
         reject(wheel, "its central directory holds more than its entries")
-    _check_names(found, wheel)
+    if trouble := clash((member.name, member.name) for member in found):
+        reject(wheel, trouble)
+    size, packed = sum(each.size for each in found), sum(each.packed for each in found)
+    if size > _BOMB_BYTES and size > _BOMB_RATIO * packed:
+        reject(wheel, f"it would inflate {packed} bytes to {size}")
     return _tile(found, end, wheel)
 
 
@@ -156,9 +171,9 @@ def _entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
         fields = _CENTRAL.unpack_from(view, at)
     except struct.error:
         reject(wheel, "its central directory is cut short")
-    signature, _, _, flags, method, _, _, crc, packed, size, name_n, extra_n, comment_n = fields[
-        :13
-    ]
+    signature, _, needed, flags, method, _, _, crc, packed, size, name_n, extra_n, comment_n = (
+        fields[:13]
+    )
     disk, _, attributes, offset = fields[13:]
     name_at = at + _CENTRAL.size
     extra_at = name_at + name_n
@@ -170,6 +185,8 @@ def _entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
     extra = view[extra_at : extra_at + extra_n]
     size, packed, offset = _wide(extra, (size, packed, offset), name, wheel)
     mode = attributes >> 16
+    if needed & 0xFF > NEWEST:
+        reject(wheel, f"{name!r} needs version {needed & 0xFF} of the zip format")
     if flags & ~_KNOWN_FLAGS:
         what = "is encrypted" if flags & 0x2041 else f"has unknown flags {flags:#x}"
         reject(wheel, f"{name!r} {what}")
@@ -186,7 +203,7 @@ def _entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
         reject(wheel, f"{name!r} is a symbolic link")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR) > name.endswith("/"):
         reject(wheel, f"{name!r} is not a regular file")
-    if name.endswith("/") and size:
+    if name.endswith("/") and (size or crc or packed > _NOTHING_DEFLATED):
         reject(wheel, f"{name!r} is a directory with content")
     return Member(name, raw, flags, method, crc, packed, size, mode, offset), following
 
@@ -198,37 +215,57 @@ def _name(raw: bytes, flags: int, wheel: str) -> str:
         reject(wheel, f"{raw!r} is not a name in UTF-8")
     if _OUTSIDE.search(name.removesuffix("/")):
         reject(wheel, f"{name!r} leads outside the wheel")
-    if len(raw) > 255 and (len(raw) > 4000 or any(len(part) > 255 for part in raw.split(b"/"))):
+    if len(raw) > 255 and (len(raw) > _NAME_BYTES or max(map(len, raw.split(b"/"))) > 255):
         reject(wheel, f"{name[:60]!r}… is too long a name")
-    if not name.isprintable() and any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
+    if name.count("/") > _DEPTH:
+        reject(wheel, f"{name[:60]!r}… is below too many directories")
+    if not name.isprintable() and any(unicodedata.category(each) in _BREAKS for each in name):
         reject(wheel, f"{name!r} holds control characters")
     return name
 
 
-def _wide(
-    extra: memoryview, short: tuple[int, int, int], name: str, wheel: str
-) -> tuple[int, int, int]:
+def check_local(extra: bytes, stated: tuple[int, int, int], member: Member, wheel: str) -> bool:
+    """True if a local header with these extra fields states the checksum and sizes of `member`.
+
+    `stated` is checksum, packed size, size; zero is no statement where a descriptor follows.
+    """
+    crc, packed, size = stated
+    size, packed = _wide(memoryview(extra), (size, packed), member.name, wheel)
+    true = (member.crc, member.packed, member.size)
+    if member.described:
+        return all(one in (0, other) for one, other in zip((crc, packed, size), true, strict=True))
+    return (crc, packed, size) == true
+
+
+def _wide(extra: memoryview, short: tuple[int, ...], name: str, wheel: str) -> tuple[int, ...]:
     # 4.5.3: the zip64 field holds only those values whose 32-bit place is full, in this order.
-    values: list[int] = []
+    missing = short.count(_FULL)
+    if not missing and not extra:
+        return short
+    wide = memoryview(b"")
+    seen: set[int] = set()
     at = 0
     while at < len(extra):
         if at + 4 > len(extra):
             reject(wheel, f"{name!r} has a damaged extra field")
         kind, length = struct.unpack_from("<2H", extra, at)
-        at += 4
-        if at + length > len(extra):
+        body = extra[at + 4 : at + 4 + length]
+        if len(body) < length:
             reject(wheel, f"{name!r} has a damaged extra field")
-        if kind == 1:
-            values = [
-                each for (each,) in struct.iter_unpack("<Q", extra[at : at + length // 8 * 8])
-            ]
-        elif kind == 0x7075 and bytes(extra[at + 5 : at + length]) != name.encode():
+        if kind in seen and kind in (_ZIP64, _UNICODE_PATH):
+            reject(wheel, f"{name!r} has an extra field twice")
+        seen.add(kind)
+        if kind == _ZIP64:
+            wide = body
+        elif kind == _UNICODE_PATH and bytes(body[5:]) != name.encode():
             reject(wheel, f"{name!r} has a second name")
-        at += length
-    if short.count(_FULL) > len(values):
-        reject(wheel, f"{name!r} has no zip64 sizes")
-    size, packed, offset = (values.pop(0) if each == _FULL else each for each in short)
-    return size, packed, offset
+        at += 4 + length
+    # Some writers repeat what the header has room for: the truth said twice is no contradiction.
+    repeats = not missing and bytes(wide) == struct.pack(f"<{len(short)}Q", *short)[: len(wide)]
+    if len(wide) != 8 * missing and not repeats:
+        reject(wheel, f"{name!r} has no zip64 sizes, or other ones besides")
+    values = struct.iter_unpack("<Q", wide)
+    return tuple(next(values)[0] if each == _FULL else each for each in short)
 
 
 def folded(name: str) -> str:
@@ -238,22 +275,26 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _check_names(members: Iterable[Member], wheel: str) -> None:
+def clash(names: Iterable[tuple[str, str]]) -> str | None:
+    """Why these cannot all lie in one folder, or None; each is its place and what to call it."""
     files: dict[str, str] = {}
-    folders: set[str] = set()
-    for member in members:
-        key = folded(member.name.removesuffix("/"))
+    folders: dict[str, str] = {}
+    for place, shown in names:
+        key = folded(place.removesuffix("/"))
         if key in files:
-            same = "twice" if files[key] == member.name else f"and {files[key]!r}"
-            reject(wheel, f"{member.name!r} is there {same}")
-        if not member.directory:
-            files[key] = member.name
-        parent = key if member.directory else key.rpartition("/")[0]
+            return f"{shown!r} is there " + (
+                "twice" if files[key] == shown else f"and {files[key]!r}, as one file"
+            )
+        folder = place.endswith("/")
+        if not folder:
+            files[key] = shown
+        parent = key if folder else key.rpartition("/")[0]
         while parent and parent not in folders:
-            folders.add(parent)
+            folders[parent] = shown
             parent = parent.rpartition("/")[0]
-    for key in folders & files.keys():
-        reject(wheel, f"{files[key]!r} is both a file and a directory")
+    for key in folders.keys() & files.keys():
+        return f"{files[key]!r} is both a file and a directory, that of {folders[key]!r}"
+    return None
 
 
 def _tile(members: list[Member], end: End, wheel: str) -> list[Member]:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from installer.scripts import Script
-from installer.utils import parse_entrypoints
 
 from zerostart_jupyter.install.activation import OURS, PYTHON, landed, site_of
+from zerostart_jupyter.install.entry_points import programs
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.unpack import StoredWheel
 from zerostart_jupyter.install.wheel import HEADERS, SCRIPTS, SITE
@@ -182,7 +182,7 @@ class Environment:
         part.replace(target)  # never written through a link into the store
 
     def _finish(self, locked: Locked, wheel: StoredWheel, dist_info: Path) -> None:
-        made = list(self._make_scripts(wheel))
+        made = list(self._make_scripts(locked, wheel))
         installer = dist_info / "INSTALLER"
         installer.unlink(missing_ok=True)
         installer.write_bytes(_INSTALLER)
@@ -202,17 +202,15 @@ class Environment:
         target.unlink(missing_ok=True)
         target.write_text(out.getvalue(), encoding="utf-8")
 
-    def _make_scripts(self, wheel: StoredWheel) -> Iterator[Path]:
+    def _make_scripts(self, locked: Locked, wheel: StoredWheel) -> Iterator[Path]:
         if f"{SITE}/{wheel.dist_info}/entry_points.txt" not in wheel.files:
             return
         points = wheel.tree / SITE / wheel.dist_info / "entry_points.txt"
-        for name, module, attribute, section in parse_entrypoints(points.read_text("utf-8")):
-            if "/" in name or name in ("", ".", ".."):
-                continue
-            script = Script(name, module, attribute, section)
+        for each in programs(points.read_bytes(), locked.wheel):
+            script = Script(each.name, each.module, each.attribute, each.section)  # type: ignore[arg-type]
             _, data = script.generate(self._python, "posix")
-            self._write_script(self.bin / name, data)
-            yield self.bin / name
+            self._write_script(self.bin / each.name, data)
+            yield self.bin / each.name
 
     def _moved(self, row: Sequence[str], prefix: str, name: str) -> list[str]:
         if not row[0].startswith(prefix):

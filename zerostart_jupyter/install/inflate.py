@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from isal import isal_zlib
 
-from zerostart_jupyter.install.archive import DEFLATED, Member, reject
+from zerostart_jupyter.install.archive import DEFLATED, NEWEST, Member, check_local, reject
 
 RUN_BYTES = 2 << 20  # packed bytes after which a run of small members ends
 _AT_ONCE = 4 << 20  # members up to this many inflated bytes are written with one call
@@ -56,7 +56,7 @@ class Run:
         self._place = place
         self._wheel = wheel
         self._piece = memoryview(b"")
-        self._descriptor = -1
+        self._stated: tuple[int, int, int] | None = None  # what a header says that needs a look
         self._steps = self._walk()
         next(self._steps)
 
@@ -78,7 +78,9 @@ class Run:
         for member in self._members:
             head = yield from self._exactly(30 + len(member.raw))
             slack = self._check(head, member)
-            yield from self._exactly(slack)
+            extra = yield from self._exactly(slack)
+            if self._stated and not check_local(extra, self._stated, member, self._wheel):
+                reject(self._wheel, f"{member.name!r} has two headers that differ")
             path = self._place(member)
             if path is not None:
                 yield from self._write(member, path)
@@ -103,19 +105,17 @@ class Run:
         return taken
 
     def _check(self, head: bytes, member: Member) -> int:
-        signature, _, flags, method, _, _, crc, packed, size, name_n, extra_n = _LOCAL.unpack_from(
-            head
-        )
+        signature, needed, flags, method, _, _, *stated, name_n, extra_n = _LOCAL.unpack_from(head)
+        plain = not extra_n and stated == [member.crc, member.packed, member.size]
+        self._stated = None if plain else (stated[0], stated[1], stated[2])
         same = (
             signature == b"PK\3\4"
+            and needed & 0xFF <= NEWEST
             and name_n == len(member.raw)
             and head[30:] == member.raw
             and flags == member.flags
             and method == member.method
         )
-        if same and not member.described:
-            wide = 0xFFFFFFFF in (packed, size)  # the true ones are in the zip64 extra field
-            same = crc == member.crc and (wide or (packed, size) == (member.packed, member.size))
         if not same:
             reject(self._wheel, f"{member.name!r} has two headers that differ")
         rest = member.end - member.offset - 30 - name_n - extra_n - member.packed

@@ -13,6 +13,7 @@ from typing import Any
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install import wheel as rules
 from zerostart_jupyter.install.archive import Member
+from zerostart_jupyter.install.entry_points import programs
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.inflate import Run, split
 from zerostart_jupyter.install.lock import Locked
@@ -98,6 +99,8 @@ class Unpacking:
         metadata = rules.check_metadata(self._read("METADATA"), self.layout)
         rules.check_tags(self._read("WHEEL"), self.layout)
         rules.check_record(self._read("RECORD"), self.layout)
+        if self.layout.member("entry_points.txt") in self.layout.places:
+            programs(self._read("entry_points.txt"), self.layout.wheel)
         files = {}
         for place in self.layout.places.values():
             status = os.stat(self._root + place)

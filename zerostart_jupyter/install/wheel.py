@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from packaging.tags import parse_tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from zerostart_jupyter.install.archive import Member, folded, reject
+from zerostart_jupyter.install.activation import PYTHON
+from zerostart_jupyter.install.archive import Member, clash, folded, reject
+from zerostart_jupyter.install.entry_points import is_python
 from zerostart_jupyter.install.imports import ImportNames, import_names
 
 SITE, SCRIPTS, DATA, HEADERS = "site", "scripts", "data", "headers"
@@ -30,7 +31,12 @@ _SCHEMES = {
 }
 _BLANK = re.compile(r"(?<=\n)\r?\n")
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")
-RESERVED = frozenset({"entry.json", "pyvenv.cfg", ".zerostart"})  # ours, in an environment's root
+_OURS = frozenset({"entry.json", "pyvenv.cfg", ".zerostart"})  # in an environment's root
+_WRITTEN = ("INSTALLER", "REQUESTED", "direct_url.json")  # by installers, into a dist-info
+_PART = ".zs-part"  # what a file is called until it takes its place
+_LARGEST = {"METADATA": 16 << 20, "WHEEL": 1 << 20, "entry_points.txt": 16 << 20}  # bytes
+_LARGEST_RECORD = 128 << 20
+_WEAK = ("md5", "sha1")  # "Recording installed projects" forbids them
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +72,9 @@ def lay_out(members: Sequence[Member], wheel: str, name: str, version: str) -> L
     files = [member.name for member in members if not member.directory]
     dist_info = _dist_info(files, wheel, name, version)
     data_dir = dist_info.removesuffix(".dist-info") + ".data"
-    places: dict[str, str] = {}
-    taken: dict[str, str] = {}
-    for file in files:
-        place = _place(file, data_dir, wheel)
-        other = taken.setdefault(folded(place), file)
-        if other != file:
-            reject(wheel, f"{file!r} and {other!r} would become one file")
-        places[file] = place
+    places = {file: _place(file, data_dir, wheel) for file in files}
+    _check_landing(places, dist_info, name, wheel)
+    _check_sizes(members, dist_info, wheel)
     for needed in ("METADATA", "WHEEL", "RECORD"):
         if f"{dist_info}/{needed}" not in places:
             reject(wheel, f"it has no {needed}")
@@ -83,6 +84,46 @@ def lay_out(members: Sequence[Member], wheel: str, name: str, version: str) -> L
         if place.startswith(f"{SITE}/") and not place.startswith(f"{SITE}/{dist_info}/")
     ]
     return Layout(wheel, name, version, dist_info, places, import_names(site))
+
+
+def _check_landing(places: dict[str, str], dist_info: str, name: str, wheel: str) -> None:
+    bases = {
+        SITE: f"lib/{PYTHON}/site-packages/",
+        SCRIPTS: "bin/",
+        HEADERS: f"include/site/{PYTHON}/{name}/",
+        DATA: "",
+    }
+    landed = {}
+    moved = False
+    for file, place in places.items():
+        scheme, _, path = place.partition("/")
+        at = landed[file] = bases[scheme] + path
+        if file.endswith(_PART):
+            reject(wheel, f"{file!r} bears the name of half a file")
+        if path == file:
+            continue
+        moved = True
+        top, _, below = at.partition("/")
+        if folded(top) in _OURS or (top == "bin" and is_python(below)):
+            reject(wheel, f"{file!r} would replace a file of the environment itself")
+        folder, _, below = at.removeprefix(bases[SITE]).partition("/")
+        if at.startswith(bases[SITE]) and below and folder.lower().endswith(".dist-info"):
+            reject(wheel, f"{file!r} would pass for the metadata of an installed project")
+    for each in _WRITTEN:
+        if any(file.startswith(f"{dist_info}/{each}/") for file in places):
+            reject(wheel, f"{dist_info}/{each} is a directory")
+    if moved and (trouble := clash((at, file) for file, at in landed.items())):
+        reject(wheel, trouble)
+
+
+def _check_sizes(members: Sequence[Member], dist_info: str, wheel: str) -> None:
+    # These are read into memory as a whole.
+    for member in members:
+        folder, _, file = member.name.rpartition("/")
+        if folder == dist_info:
+            limit = _LARGEST_RECORD if file == "RECORD" else _LARGEST.get(file)
+            if limit is not None and member.size > limit:
+                reject(wheel, f"its {file} has {member.size} bytes")
 
 
 def _dist_info(files: Iterable[str], wheel: str, name: str, version: str) -> str:
@@ -113,8 +154,6 @@ def _place(file: str, data_dir: str, wheel: str) -> str:
     scheme, _, path = rest.partition("/")
     if top != data_dir or scheme not in _SCHEMES or not path:
         reject(wheel, f"{file!r} is in no part of a wheel that can be installed")
-    if scheme == "data" and path.partition("/")[0] in RESERVED:
-        reject(wheel, f"{file!r} would replace a file of the environment itself")
     if scheme == "scripts" and "/" in path:
         reject(wheel, f"{file!r} is a script below the directory of scripts")
     return f"{_SCHEMES[scheme]}/{path}"
@@ -133,10 +172,13 @@ def read_metadata(data: bytes, wheel: str) -> Metadata:
     """METADATA's name, version and requirements."""
     head = _BLANK.split(_text(data, "METADATA", wheel), maxsplit=1)[0]  # a README may follow
     message = email.parser.HeaderParser().parsestr(head)
-    name, version = message.get("Name"), message.get("Version")
-    if not name or not version:
+    names, versions = message.get_all("Name", []), message.get_all("Version", [])
+    if not names or not versions:
         reject(wheel, "its METADATA names no project or no version")
-    return Metadata(str(name), str(version), tuple(map(str, message.get_all("Requires-Dist", []))))
+    if len(names) > 1 or len(versions) > 1:
+        reject(wheel, "its METADATA names a project or a version twice")
+    requires = tuple(map(str, message.get_all("Requires-Dist", [])))
+    return Metadata(str(names[0]), str(versions[0]), requires)
 
 
 def check_metadata(data: bytes, layout: Layout) -> Metadata:
@@ -159,9 +201,17 @@ def check_tags(data: bytes, layout: Layout) -> None:
     form = str(message.get("Wheel-Version", "")).strip()
     if form.partition(".")[0] != "1":
         reject(layout.wheel, f"its format version is {form or 'missing'} and not 1")
-    inside = {tag for text in message.get_all("Tag", []) for tag in parse_tag(str(text).strip())}
-    if not inside & parse_wheel_filename(layout.wheel)[3]:
-        reject(layout.wheel, "its file name bears other tags than its WHEEL file")
+    # Compared part by part: all the tags that a line of dots stands for may be billions. The
+    # platform may differ: well-known projects rename a wheel for another without changing it.
+    wanted = layout.wheel.lower().removesuffix(".whl").split("-")[-3:]
+    for line in message.get_all("Tag", []):
+        tag = str(line).strip().lower().split("-")
+        if len(tag) == 3 and all(
+            set(one.split(".")) & set(other.split("."))
+            for one, other in zip(tag[:2], wanted[:2], strict=True)
+        ):
+            return
+    reject(layout.wheel, "its file name bears other tags than its WHEEL file")
 
 
 def check_record(data: bytes, layout: Layout) -> None:
@@ -174,6 +224,11 @@ def check_record(data: bytes, layout: Layout) -> None:
     listed = {row[0] for row in rows}
     if len(listed) != len(rows):
         reject(layout.wheel, "its RECORD lists a file twice")
+    for row in rows:
+        if len(row) != 3 or not (row[2].isdecimal() or not row[2]):
+            reject(layout.wheel, f"its RECORD has a damaged line for {row[0]!r}")
+        if row[1].partition("=")[0].lower() in _WEAK:
+            reject(layout.wheel, f"its RECORD has no sound digest of {row[0]!r}")
     present = layout.places.keys() - {layout.member(name) for name in _UNRECORDED}
     if unrecorded := sorted(present - listed):
         reject(layout.wheel, f"its RECORD does not list {unrecorded[0]!r}")
