@@ -38,7 +38,9 @@ class Shell:
             "UV_NO_CONFIG": "1",
         }
 
-    def __call__(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, code: int = 0, given: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "zerostart", *words],
             capture_output=True,
@@ -47,6 +49,7 @@ class Shell:
             env=self.environ,
             cwd=self.folder,
             check=False,
+            input=given,
         )
         assert done.returncode == code, done.stderr
         return done
@@ -188,6 +191,45 @@ def test_a_project_around_the_script_counts(shell: Shell) -> None:
         '# /// script\n# dependencies = ["zs-more"]\n# ///\nimport zs_more\nprint(zs_more.NAME)\n',
     )
     assert shell("run", own).stdout == "zs-more\n"
+
+
+def test_what_is_named_comes_on_top_of_what_is_found(shell: Shell) -> None:
+    offer(shell, "zs-found", "zs-named", "zs-listed", "zs-project")
+    (shell.folder / "requirements.txt").write_text("zs-found\n")
+    (shell.folder / "more.txt").write_text("zs-listed\n")
+    code = "import importlib.util\nprint([bool(importlib.util.find_spec(n)) for n in NAMES])\n"
+    names = "NAMES = ['zs_project', 'zs_found', 'zs_named', 'zs_listed']\n"
+    script = write(shell, names + code)
+    words = ("run", "-p", "zs-named", "-r", "more.txt", script)
+    assert shell(*words).stdout == "[False, True, True, True]\n"
+    (shell.folder / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\ndependencies = ["zs-project"]\n'
+    )
+    assert shell(*words).stdout == "[True, False, True, True]\n"
+    write(shell, '# /// script\n# dependencies = ["zs-found"]\n# ///\n' + names + code)
+    assert shell(*words).stdout == "[False, True, True, True]\n"
+
+
+def test_a_script_may_come_over_standard_input(shell: Shell) -> None:
+    offer(shell, "zs-own")
+    code = (
+        '# /// script\n# dependencies = ["zs-own"]\n# ///\n'
+        "import sys, zs_own\n"
+        "print(__name__, sys.argv, sys.path[0], zs_own.NAME, sys.stdin.read())\n"
+    )
+    done = shell("run", "-", "--", "one", given=code)
+    assert done.stdout == "__main__ ['-', 'one']  zs-own \n"
+    tools = code.replace("# ///\nimport", "# [tool.uv]\n# ///\nimport")
+    assert "need a file" in shell("run", "-", given=tools, code=1).stderr
+    assert "line 1, in <module>" in shell("run", "-", given="1/0", code=1).stderr
+
+
+def test_a_script_on_standard_input_is_there_for_a_second_process(shell: Shell) -> None:
+    """What we ourselves have imported makes way by starting again."""
+    wheel = make("packaging", "99.0", {"packaging/__init__.py": b"", "packaging/x.py": b""})
+    shell.index.wheels[wheel.filename] = wheel
+    code = "import packaging.x, importlib.metadata as m\nprint(m.version('packaging'))\n"
+    assert shell("run", "-p", "packaging==99.0", "-", given=code).stdout == "99.0\n"
 
 
 def test_a_package_runs_by_its_command(shell: Shell) -> None:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let transformers and diffusers read weights through zerostart",
     )
     parser.add_argument(
-        "target", metavar="SCRIPT|PKG", help="a .py file, or what to install and run"
+        "target", metavar="SCRIPT|PKG", help="a .py file, - for one on stdin, or a package to run"
     )
     parser.add_argument("args", nargs=argparse.REMAINDER, metavar="-- ARGS", help="its arguments")
 
@@ -45,26 +45,32 @@ def run(args: argparse.Namespace) -> int:
 
     words = args.args[1:] if args.args[:1] == ["--"] else args.args
     script = Path(args.target)
-    if not script.is_file():
-        if script.suffix == ".py" or os.sep in args.target:
-            raise RequirementError(f"There is no script {script}.", remedy="Check the path.")
-        request = engine.gather(
-            [args.target, *args.package], files=args.requirement, index=asked.index_options(args)
-        )
+    source = sys.stdin.buffer.read() if args.target == "-" else None
+    options = asked.index_options(args)
+    if source is not None:
+        request = _for_script(script, args, options, source.decode("utf-8", "replace"))
+    elif script.is_file():
+        request = _for_script(script, args, options)
+    elif script.suffix == ".py" or os.sep in args.target:
+        raise RequirementError(f"There is no script {script}.", remedy="Check the path.")
     else:
-        request = _for_script(script, args, asked.index_options(args))
+        request = engine.gather([args.target, *args.package], files=args.requirement, index=options)
     with output.progress(args):
         try:
             found = None if request.empty else engine.install(request=request, wait=False)
         except AlreadyImported:
             # A process that finds the environment there imports nothing of ours: no conflict.
             engine.install(request=request, activate=False)
+            if source is not None:
+                _give_again(source)
             os.execv(sys.executable, [sys.executable, "-m", "zerostart", *sys.argv[1:]])
     if args.accelerate:
         from zerostart_jupyter.load import accelerate
 
         accelerate()
-    if script.is_file():
+    if source is not None:
+        status = launch.text(source, words)
+    elif script.is_file():
         status = launch.script(script, words)
     else:
         assert found is not None
@@ -75,20 +81,34 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _for_script(script: Path, args: argparse.Namespace, index: IndexOptions) -> Request:
+def _for_script(
+    script: Path, args: argparse.Namespace, index: IndexOptions, text: str | None = None
+) -> Request:
+    """What its own block says, else what lies around it, and what was named on top of that."""
     from dataclasses import replace
 
-    from zerostart_jupyter.install.requirements import gather, script_request
+    from zerostart_jupyter.install.requirements import gather, script_request, text_request
 
-    own = script_request(script, index)
-    if own is None and (args.package or args.requirement):
-        return gather(args.package, files=args.requirement, index=index)
+    start = script if text is None else Path.cwd()
+    own = text_request(text, "The script", index) if text else None
+    if text is None:
+        own = script_request(script, index)
     if own is None:
         try:
-            own = gather(start=script, index=index)
+            own = gather(start=start, index=index)
         except RequirementError as nothing:
             if "Nothing was named" not in nothing.message:
                 raise
-            own = gather(text="", start=script, index=index)
-    more = gather(args.package, files=args.requirement, text="", start=script, index=index)
+            own = gather(text="", start=start, index=index)
+    more = gather(args.package, files=args.requirement, text="", start=start, index=index)
     return replace(own, specs=(*own.specs, *more.specs), files=(*own.files, *more.files))
+
+
+def _give_again(source: bytes) -> None:
+    """Make what was read from standard input readable once more, for who takes our place."""
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        file.write(source)
+        file.seek(0)
+        os.dup2(file.fileno(), 0)

@@ -192,11 +192,9 @@ def find_lock(
     try:
         return ask(constraints)
     except ResolveError as error:
-        first = contradictions[0]
         raise AlreadyImported(
-            f"This kernel has imported {first.module} from {first.name} {first.version}, and "
-            f"{request.title} needs {first.wanted}.",
-            remedy="Restart the kernel, and run this before the import.",
+            f"This kernel has imported {live.named(contradictions)}.",
+            remedy=f"Restart the kernel, and install {request.title} before these imports.",
         ) from error
 
 

@@ -21,13 +21,23 @@ from zerostart_jupyter.install.installation import Installation
 
 def script(path: Path, words: Sequence[str]) -> int:
     """The exit status of a script, run as `__main__` with these arguments."""
-    code = compile(path.read_bytes(), str(path), "exec")
+    folder = str(path.resolve().parent)
+    return _main(path.read_bytes(), str(path), words, folder, __file__=str(path))
+
+
+def text(source: bytes, words: Sequence[str]) -> int:
+    """The same for a script that came over standard input, as `python -` runs it."""
+    return _main(source, "-", words, "")
+
+
+def _main(source: bytes, name: str, words: Sequence[str], folder: str, **given: str) -> int:
+    code = compile(source, given.get("__file__", "<stdin>"), "exec")
     # A module of its own that stays: threads, atexit functions and pickles refer to it.
     main = types.ModuleType("__main__")
-    main.__dict__.update(__file__=str(path), __builtins__=__builtins__, __cached__=None)
+    main.__dict__.update(__builtins__=__builtins__, __cached__=None, **given)
     sys.modules["__main__"] = main
-    sys.argv = [str(path), *words]
-    sys.path[0] = str(path.resolve().parent)
+    sys.argv = [name, *words]
+    sys.path[0] = folder
     return status_of(lambda: exec(code, main.__dict__))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,13 @@ def conflicts(lock: Lock, paths: Iterable[str] | None = None) -> list[Conflict]:
                 found.append(Conflict(locked.name, version, locked.version, module))
                 break
     return found
+
+
+def named(found: Sequence[Conflict]) -> str:
+    """All of them in a sentence: which module, of what, and what is needed instead."""
+    return ", ".join(
+        f"{each.module} from {each.name} {each.version} (needed: {each.wanted})" for each in found
+    )
 
 
 def shadowed(lock: Lock, paths: Iterable[str] | None = None) -> dict[str, ImportNames]:

@@ -103,15 +103,33 @@ def gather(
 
 def script_request(script: Path, index: IndexOptions | None = None) -> Request | None:
     """The request in a script's PEP 723 block, or None if it has no block."""
+    text = script.read_text(encoding="utf-8", errors="replace")
+    return _script(text, str(script), script.resolve(), script.resolve().parent, index)
+
+
+def text_request(text: str, where: str, index: IndexOptions | None = None) -> Request | None:
+    """The same for a script that is no file, with `where` as its name for people."""
+    return _script(text, where, None, Path.cwd(), index)
+
+
+def _script(
+    text: str, where: str, path: Path | None, base: Path, index: IndexOptions | None
+) -> Request | None:
     index = index or IndexOptions()
-    block = blocks.body(script.read_text(encoding="utf-8", errors="replace"))
+    block = blocks.body(text)
     if block is None:
         return None
-    table = blocks.table(block, str(script))
-    base, python = script.resolve().parent, table.get("requires-python")
-    if "tool" in table:  # uv knows its own tables; it reads the script itself
-        return Request((), (script.resolve(),), str(script), base, python, index)
-    return Request(blocks.dependencies(table, str(script)), (), str(script), base, python, index)
+    table = blocks.table(block, where)
+    lines, python = blocks.dependencies(table, where), table.get("requires-python")
+    if "tool" not in table:
+        return _checked(Request(lines, (), where, base, python, index))
+    if path is None:
+        raise RequirementError(
+            f"{where} has tables of tools in its `# /// script` block, which need a file.",
+            remedy="Write the script to a file, and run that.",
+        )
+    # uv knows its own tables; it reads the script itself
+    return _checked(Request((), (path,), where, base, python, index))
 
 
 def _found(
