@@ -18,7 +18,7 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.references import FileIdentity
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import header
+from zerostart_jupyter.load import collector, header
 from zerostart_jupyter.load.arriving import Arriving
 from zerostart_jupyter.load.locate import Located, locate
 from zerostart_jupyter.load.slicing import Window
@@ -128,6 +128,7 @@ def open_checkpoint(source: str | Path, settings: Settings | None = None) -> Che
     return open_located(locate(source, settings))
 
 
+@collector.paused()
 def open_located(located: Located) -> Checkpoint:
     """The checkpoint in these files; raises as `open_checkpoint` does."""
     with contextlib.ExitStack() as opened:
@@ -250,7 +251,8 @@ def unreadable(shard: Shard, offset: int, error: OSError) -> LoadError:
 
 def _admit(entry: Entry, entries: dict[str, Entry], located: Located) -> None:
     path = located.files[entry.shard]
-    if located.homes is not None and located.homes.get(entry.name, path) != path:
+    home = path if located.homes is None else located.homes.get(entry.name, path)
+    if home is not path and home != path:  # mostly one object, and to compare paths is slow
         return  # the index says that another shard's copy counts
     if entry.name in entries:
         other = located.files[entries[entry.name].shard]

@@ -83,7 +83,7 @@ def begin(
     `device` is one for all tensors, or says of each by name. `order` names tensors in the order
     they will be needed in; the default is that of the files.
     """
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo, collector.paused():
         undo.enter_context(checkpoint)
         for entry in checkpoint.entries.values():
             tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
@@ -192,7 +192,7 @@ def read_one(checkpoint: Checkpoint, entry: Entry) -> torch.Tensor:
         for each in Plan([entry], block=block).blocks:
             reader.read(each)
         shard.verify()
-        return tensors.view(entry, shard, reader.storage(entry))
+        return tensors.view(entry, shard, reader.storage(entry)).contiguous()
     except OSError as error:
         if isinstance(error, LoadError):
             raise

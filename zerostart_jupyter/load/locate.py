@@ -148,8 +148,10 @@ def _directory(path: Path, title: str) -> Located:
 
 
 def _index(path: Path, title: str) -> Located:
-    homes = {name: path.parent / shard for name, shard in _promised(path).items()}
-    files = tuple(sorted(set(homes.values())))
+    promised = _promised(path)
+    paths = {shard: path.parent / shard for shard in set(promised.values())}
+    homes = {name: paths[shard] for name, shard in promised.items()}
+    files = tuple(sorted(set(paths.values())))
     for shard_path in files:
         if not shard_path.exists():
             raise missing(shard_path.name, f"the directory {shard_path.parent}")
@@ -159,9 +161,11 @@ def _index(path: Path, title: str) -> Located:
 def _promised(path: Path) -> dict[str, str]:
     """Which file an index promises each tensor in, relative to itself."""
     homes: dict[str, str] = {}
+    known: set[str] = set()  # there are tens of thousands of tensors, and a few files
     for name, shard in _weight_map(path).items():
-        if not isinstance(shard, str) or not _inside(shard):
+        if not isinstance(shard, str) or not (shard in known or _inside(shard)):
             raise _bad_index(path, f"it places {name!r} in {str(shard)[:60]!r}")
+        known.add(shard)
         homes[name] = shard
     return homes
 

@@ -7,7 +7,7 @@ order or in one that is given. `lift` moves the blocks of a tensor somebody wait
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from zerostart_jupyter.load.checkpoint import Entry
@@ -69,21 +69,17 @@ class Plan:
         self._in_flight = 0
         self._taken = [False] * len(self.blocks)
         self._waiting = len(self.blocks)
-        self._left: dict[str, int] = {}
         self._of: dict[str, list[int]] = {}
         for each in self.blocks:
             for piece in each.pieces:
-                self._left[piece.entry.name] = self._left.get(piece.entry.name, 0) + 1
                 self._of.setdefault(piece.entry.name, []).append(each.number)
+        self._left = {name: len(numbers) for name, numbers in self._of.items()}
         # (rank, number): demanded blocks rank below 0 in the order of demand; old ranks of a
         # lifted block stay in the heap and are passed over.
         needed: dict[str, int] = {}
         for name in order:
             needed.setdefault(name, len(needed))
-        self._heap = [
-            (min(needed.get(piece.entry.name, len(needed)) for piece in each.pieces), each.number)
-            for each in self.blocks
-        ]
+        self._heap = [(_rank(each, needed), each.number) for each in self.blocks]
         heapq.heapify(self._heap)
         self._lifts = -(1 << 62)
 
@@ -125,6 +121,12 @@ class Plan:
     def exhausted(self) -> bool:
         """True once every block was handed out."""
         return self._waiting == 0
+
+
+def _rank(block: Block, needed: Mapping[str, int]) -> int:
+    if not needed:
+        return 0
+    return min(needed.get(piece.entry.name, len(needed)) for piece in block.pieces)
 
 
 def _blocks(runs: Iterable[list[Entry]], size: int) -> Iterator[Block]:
