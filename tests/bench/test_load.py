@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.load.test_loader import same
-from zerostart_jupyter.bench import checkpoints, floors
+from zerostart_jupyter.bench import checkpoints, floors, shapes
 from zerostart_jupyter.bench import load as bench
 from zerostart_jupyter.bench.loaders import ours, peers
 from zerostart_jupyter.bench.picture import timeline
@@ -18,10 +18,10 @@ from zerostart_jupyter.bench.rounds import Rounds, drop, touch
 from zerostart_jupyter.load.disk import cached
 
 ROOT = Path(__file__).parents[2]
-SHAPES: dict[str, Callable[[int], checkpoints.Shapes]] = {
-    "dense": checkpoints.dense,
-    "experts": checkpoints.experts,
-    "packed": checkpoints.packed,
+SHAPES: dict[str, Callable[[int], shapes.Shapes]] = {
+    "dense": lambda size: shapes.Llama.of(size).shapes(),
+    "experts": shapes.experts,
+    "packed": shapes.packed,
 }
 
 
@@ -37,7 +37,11 @@ def test_measures_ours_beside_its_peers_and_leaves_nothing(
             assert sum(name.startswith(f"{kind} (") and peer == who for name, who in found) == 2
     assert any("accelerate()" in name for name, _ in found)
     assert any("layered" in name for name, _ in found)
+    assert sum(name.startswith("from a hub (") for name, _ in found) == 4
     assert all(len(case.ours) == len(case.theirs) == 2 for case in report.cases)
+    for (name, _), case in found.items():
+        assert (case.possible is not None) == name.endswith("), cold"), name
+    assert "| at most | floor |" in report.markdown()
     assert all(seconds > 0 for case in report.cases for seconds in case.ours + case.theirs)
     assert {"disk", "first touch", "memcpy", "own memory of a load"} <= set(report.machine)
     assert "the disk alone" in report.html()
@@ -62,10 +66,10 @@ def test_what_is_measured_is_a_checkpoint_all_subjects_read_alike(
 def test_shapes_scale_with_the_machine() -> None:
     for size in (1 << 30, 4 << 30):
         for shape in SHAPES.values():
-            total = sum(map(checkpoints._bytes, shape(size).values()))
+            total = sum(map(shapes.nbytes, shape(size).values()))
             assert total == pytest.approx(size, rel=0.25)
-    assert len(checkpoints.dense(1 << 30)) == 291, "as many tensors as an 8B has"
-    assert len(checkpoints.experts(4 << 30)) == 48 * 128 * 3
+    assert len(SHAPES["dense"](1 << 30)) == 291, "as many tensors as an 8B has"
+    assert len(shapes.experts(4 << 30)) == 48 * 128 * 3
 
 
 def test_the_size_fits_the_machine(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 Subjects take turns in random order within a round, so that a disk that slows down slows all of
 them. Cold: the files' pages are dropped first; what a drive or a host keeps in a cache of its own
-still counts as the disk. A load counts as over when every page of every tensor was touched: a
-mapping alone has read nothing.
+still counts as the disk. The disk alone, with nothing made of its bytes, takes its turn, too: what
+it takes is the least that anybody can. A load counts as over when every page of every tensor was
+touched: a mapping alone has read nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from zerostart_jupyter.bench import checkpoints, floors, models
+from zerostart_jupyter.bench import checkpoints, floors, models, remote
 from zerostart_jupyter.bench.checkpoints import Checkpoint
 from zerostart_jupyter.bench.loaders import Loader, ours, peers
 from zerostart_jupyter.bench.picture import timeline
 from zerostart_jupyter.bench.report import Case, Report, machine, versions
 from zerostart_jupyter.bench.rounds import Rounds, anonymous, drop, timed, touch
+from zerostart_jupyter.bench.shapes import Llama, experts, packed
 from zerostart_jupyter.core.events import Event, Hub
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import disk, load
@@ -45,19 +47,20 @@ def measure(rounds: int, note: Callable[[str], None], *, size: int | None = None
         cases: list[Case] = []
         pictures: list[str] = []
         for kind, shapes in (
-            ("8B", checkpoints.dense(size)),
-            ("30B mixture", checkpoints.experts(size)),
-            ("120B in 4 bits", checkpoints.packed(size)),
+            ("8B", Llama.of(size).shapes()),
+            ("30B mixture", experts(size)),
+            ("120B in 4 bits", packed(size)),
         ):
             note(f"{kind}: writing {size / (1 << 30):.2f} GiB")
             checkpoint = checkpoints.write(kind, shapes, folder / kind.replace(" ", "-"))
             cases += _compared(checkpoint, rounds, note)
             if kind == "8B":
                 cases += _handle(checkpoint, rounds, note)
-                cases += models.cases(checkpoint, rounds, note)
+                cases += models.cases(checkpoint, Llama.of(size), rounds, note)
                 about |= _own_memory(checkpoint)
                 pictures.append(_picture(checkpoint, about))
             shutil.rmtree(checkpoint.folder)
+        cases += remote.cases(folder, size, rounds, note)
     return Report(
         "Loading a checkpoint onto the CPU",
         tuple(cases),
@@ -75,7 +78,13 @@ def _compared(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) 
         drop(checkpoint.files)
         return timed(loader, checkpoint.files), timed(loader, checkpoint.files)
 
-    taken = turns.run({name: partial(cold_and_warm, loader) for name, loader in subjects.items()})
+    def alone() -> tuple[float, float]:
+        drop(checkpoint.files)
+        return floors.bring(checkpoint.files), 0.0
+
+    takers = {name: partial(cold_and_warm, loader) for name, loader in subjects.items()}
+    taken = turns.run({"the disk alone": alone, **takers})
+    disk = tuple(seconds for seconds, _ in taken["the disk alone"])
     return [
         Case(
             f"{checkpoint.title}, {when}",
@@ -83,6 +92,7 @@ def _compared(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) 
             peer,
             tuple(pair[index] for pair in taken[peer]),
             "every page touched",
+            floor=disk if when == "cold" else (),
         )
         for index, when in ((0, "cold"), (1, "in the page cache"))
         for peer in subjects
@@ -171,9 +181,13 @@ def _picture(checkpoint: Checkpoint, about: dict[str, str]) -> str:
     hub.subscribe(events.extend)
     drop(checkpoint.files)
     weights = load(checkpoint.folder, device="cpu", hub=hub)
-    speed = disk.probe(checkpoint.files)
-    if speed is not None:
-        about["disk"] = f"{speed.gb_per_second:.2f} GB/s past the page cache"
+    drop(checkpoint.files)
+    rate = checkpoint.nbytes / floors.bring(checkpoint.files)
+    about["disk"] = f"{rate / 1e9:.2f} GB/s into the page cache"
+    drop(checkpoint.files)
+    past = disk.probe(checkpoint.files)
+    if past is not None:
+        about["disk"] += f" and {past.gb_per_second:.2f} past it"
     began = min(event.time for event in events)
     names = {event.item for event in events}  # "" is the whole, and sorts first
     lines = [
@@ -187,7 +201,7 @@ def _picture(checkpoint: Checkpoint, about: dict[str, str]) -> str:
         for number, name in enumerate(sorted(names))
     ]
     title = f"One cold load of the {checkpoint.title}: bytes over time"
-    return timeline(title, lines, None if speed is None else speed.gb_per_second * 1e9)
+    return timeline(title, lines, rate)
 
 
 def _fitting(folder: Path) -> int:

@@ -9,18 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from zerostart_jupyter.bench.checkpoints import Checkpoint
 from zerostart_jupyter.bench.report import Case
 from zerostart_jupyter.bench.rounds import Rounds, drop, touch
+from zerostart_jupyter.bench.shapes import Llama
 from zerostart_jupyter.load import accelerate, load_into
 
 
-def cases(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) -> list[Case]:
+def cases(
+    checkpoint: Checkpoint, model: Llama, rounds: int, note: Callable[[str], None]
+) -> list[Case]:
     """`from_pretrained` with and without us, and a forward that does not wait for all of it.
 
-    None where transformers is not installed. The checkpoint has the shapes of `dense`.
+    None where transformers is not installed. The checkpoint has the model's shapes.
     """
     if importlib.util.find_spec("transformers") is None:
         note("transformers is not installed: its cases are left out")
@@ -29,7 +31,7 @@ def cases(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) -> l
 
     quiet: Any = transformers.utils.logging
     quiet.disable_progress_bar()
-    config = _configure(checkpoint)
+    config = _configure(checkpoint, model)
     words = torch.tensor([[1, 5, 9, 33]])
     kind: Any = transformers.LlamaForCausalLM
 
@@ -42,9 +44,9 @@ def cases(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) -> l
 
     def layered() -> Any:
         with torch.device("meta"):
-            model = kind._from_config(config, dtype=torch.bfloat16)
-        load_into(model.eval(), checkpoint.folder, device="cpu", layered=True)
-        return model
+            made = kind._from_config(config, dtype=torch.bfloat16)
+        load_into(made.eval(), checkpoint.folder, device="cpu", layered=True)
+        return made
 
     def whole(make: Callable[[], Any]) -> float:
         drop(checkpoint.files)
@@ -85,27 +87,11 @@ def cases(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) -> l
     ]
 
 
-def _configure(checkpoint: Checkpoint) -> Any:
-    """The config of a checkpoint of `dense` shapes, also written beside it."""
+def _configure(checkpoint: Checkpoint, model: Llama) -> Any:
+    """The config of a checkpoint, also written beside it."""
     import transformers
 
-    shapes: dict[str, list[int]] = {}
-    for path in checkpoint.files:
-        with safe_open(path, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 -- it is no mapping
-                shapes[name] = opened.get_slice(name).get_shape()
-    words, width = shapes["model.embed_tokens.weight"]
-    config = transformers.LlamaConfig(
-        hidden_size=width,
-        intermediate_size=shapes["model.layers.0.mlp.gate_proj.weight"][0],
-        num_hidden_layers=32,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        head_dim=width // 8,
-        vocab_size=words,
-        tie_word_embeddings=False,
-        dtype="bfloat16",
-    )
+    config = transformers.LlamaConfig(**model.config())
     about = {**config.to_dict(), "architectures": ["LlamaForCausalLM"]}
     (checkpoint.folder / "config.json").write_text(json.dumps(about))
     return config

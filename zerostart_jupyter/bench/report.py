@@ -19,7 +19,8 @@ class Case:
     """One case: what ours and a peer took in each round; seconds unless `unit` says otherwise.
 
     `ours_cpu` and `theirs_cpu` are CPU seconds of those rounds; `failed` and `peer_failed` are the
-    reasons of rounds that came to nothing; `load` is the load average before the first round.
+    reasons of rounds that came to nothing; `load` is the load average before the first round;
+    `floor` is what nobody can be faster than, such as the disk alone, measured in the same rounds.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Case:
     failed: tuple[str, ...] = ()
     peer_failed: tuple[str, ...] = ()
     load: float | None = None
+    floor: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -42,16 +44,23 @@ class Case:
             return None
         return statistics.median(self.theirs) / statistics.median(self.ours)
 
+    @property
+    def possible(self) -> float | None:
+        """The ratio if ours took no longer than the floor: no more can be had on this machine."""
+        if not self.floor or not self.theirs:
+            return None
+        return statistics.median(self.theirs) / statistics.median(self.floor)
+
     def joined(self, later: Case) -> Case:
         """The same case with the rounds of both runs, and the greater load."""
-        lists = ("ours", "theirs", "ours_cpu", "theirs_cpu", "failed", "peer_failed")
+        lists = ("ours", "theirs", "ours_cpu", "theirs_cpu", "failed", "peer_failed", "floor")
         both = {name: getattr(self, name) + getattr(later, name) for name in lists}
         loads = [each for each in (self.load, later.load) if each is not None]
         return replace(later, **both, load=max(loads, default=None))
 
     def as_json(self) -> dict[str, Any]:
         """Every round, so that the spread can be seen."""
-        return {**asdict(self), "ratio": self.ratio}
+        return {**asdict(self), "ratio": self.ratio, "possible": self.possible}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Case:
@@ -128,12 +137,17 @@ class Report:
         head = ["case", "ours", "peer", "theirs", "ratio"]
         cpu = any(case.ours_cpu for case in self.cases)
         load = any(case.load is not None for case in self.cases)
+        floor = any(case.floor for case in self.cases)
+        head += ["at most", "floor"] * floor
         head += ["CPU s, ours / theirs"] * cpu + ["load"] * load + ["note"]
         rows = []
         for case in self.cases:
             row = [case.name, spread(case.ours, case.unit, case.failed), case.peer]
             row.append(spread(case.theirs, case.unit, case.peer_failed))
             row.append("" if case.ratio is None else f"{case.ratio:.2f}")
+            if floor:
+                row.append("" if case.possible is None else f"{case.possible:.2f}")
+                row.append(spread(case.floor) if case.floor else "")
             if cpu:
                 row.append(" / ".join(_middle(each) for each in (case.ours_cpu, case.theirs_cpu)))
             if load:

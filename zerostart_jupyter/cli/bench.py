@@ -43,12 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the files that were asked for."""
-    module = importlib.import_module(f"zerostart_jupyter.bench.{args.engine}")
     options = {"sets": args.sets, "only": args.row} if args.engine == "install" else {}
     if not options and (args.sets or args.row):
         raise SettingsError(
             f"The measurements of {args.engine} have no sets.", remedy="Leave out --set and --row."
         )
+
+    module = importlib.import_module(f"zerostart_jupyter.bench.{args.engine}")
 
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
