@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zerostart_jupyter.core.errors import NotPermitted, SnapshotRefused
+from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import capabilities, procfs, tiers
 
@@ -24,10 +24,37 @@ def test_undo_points_have_no_names() -> None:
     assert "auto on" in caught.value.remedy
 
 
-@pytest.mark.parametrize("tier", ["park", "portable"])
-def test_tiers_that_are_not_there_yet_are_refused(private: Path, tier: str) -> None:
-    with pytest.raises(SnapshotRefused, match="not there yet"):
-        tiers.choose(tier, Settings.read())
+def test_parking_makes_no_snapshot(private: Path) -> None:
+    with pytest.raises(SnapshotRefused) as caught:
+        tiers.best("park", Settings.read())
+    assert "%zs_snapshot park" in caught.value.remedy
+
+
+def test_the_portable_tier_is_taken_where_no_process_can_be_dumped(
+    monkeypatch: pytest.MonkeyPatch, private: Path
+) -> None:
+    status(monkeypatch, 1000, "0", "0")
+    choice = tiers.best("auto", Settings.read())
+    assert (choice.tier, choice.criu) == ("portable", None)
+    assert choice.reason == "an ordinary user may not dump a process"
+    with pytest.raises(NotPermitted):
+        tiers.best("process", Settings.read())
+
+
+def test_the_portable_tier_is_taken_where_there_is_no_criu(
+    monkeypatch: pytest.MonkeyPatch, private: Path
+) -> None:
+    status(monkeypatch, 0, ALL, "0")
+    monkeypatch.setenv("ZS_CRIU", str(private / "none"))
+    choice = tiers.best("auto", Settings.read())
+    assert choice.tier == "portable"
+    assert choice.reason
+    with pytest.raises(CriuMissing):
+        tiers.best("process", Settings.read())
+
+
+def test_what_was_asked_for_is_taken(private: Path) -> None:
+    assert tiers.best("portable", Settings.read()).reason == "it was asked for"
 
 
 def test_a_tier_that_never_was(private: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotRefused
@@ -191,6 +192,14 @@ class LiveKernel:
     def connection_file(self) -> str:
         """The absolute path of the connection file."""
         return os.path.abspath(str(self.app.abs_connection_file))
+
+    def kernelspec(self) -> str | None:
+        """The name of the kernelspec it was started from, as its launcher wrote it down."""
+        try:
+            found = json.loads(Path(self.connection_file).read_text()).get("kernel_name")
+        except (OSError, ValueError):
+            return None
+        return str(found) if found else None
 
     # the request being served, and the counters
 

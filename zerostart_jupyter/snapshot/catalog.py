@@ -7,7 +7,7 @@ import datetime
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from zerostart_jupyter.core.errors import (
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import MARKER, Entry, Store
 from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import backing, kernelspec
+from zerostart_jupyter.snapshot import backing, estimate, kernelspec
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 ROOM = "snapshots"
@@ -34,8 +34,11 @@ class SnapshotInfo:
 
     `created` in seconds since the epoch; `bytes` of its images, `gpu_bytes` of them from a GPU;
     `seconds` the save took, of which the kernel stood still for `frozen_seconds`;
-    `kernel_seconds` of processor time the kernel had spent to come this far, which is about what
-    a restore saves. `parent` names the snapshot the kernel was restored from.
+    `kernel_seconds` its cells had run to come this far, which is what re-running them would take,
+    `restore_seconds` what bringing it back is expected to take. `parent` names the snapshot the
+    kernel was restored from, `environment` the digest of what was installed. One that is `pinned`
+    or published is never collected; one that is not `trusted` was imported, and nobody has said
+    yes to the code in it. `reason` says why it has its tier.
     """
 
     name: str
@@ -50,6 +53,13 @@ class SnapshotInfo:
     frozen_seconds: float
     kernel_seconds: float
     path: Path
+    restore_seconds: float = 0.0
+    kernelspec: str | None = None
+    environment: str | None = None
+    pinned: bool = False
+    trusted: bool = True
+    reason: str = ""
+    digest: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A plain object."""
@@ -81,7 +91,8 @@ class Catalog:
         """All snapshots, oldest first."""
         entries = [entry for entry in self.store.entries(ROOM) if _ours(entry)]
         names = {entry.key: str(entry.about.get("name")) for entry in entries}
-        return [_info(entry, names) for entry in entries]
+        measured = estimate.Measured(self.store)
+        return [_info(entry, names, measured) for entry in entries]
 
     def get(self, name: str) -> SnapshotInfo:
         """The snapshot of this name or id; raises SnapshotNotFound that names those there are."""
@@ -164,18 +175,48 @@ class Catalog:
         if new == found.name:
             return found
         with self.reserve(new):
-            entry = self.store.get(ROOM, found.id)
-            if entry is None:
-                raise SnapshotNotFound(f"Snapshot {old!r} is gone.", remedy="Somebody deleted it.")
-            marker = entry.path / MARKER
-            staging = marker.with_suffix(".part")
-            about = dict(entry.about) | {"name": new}
-            staging.write_text(json.dumps({"created": entry.created, "about": about}))
-            staging.chmod(0o600)
-            staging.replace(marker)
+            self.amend(found.id, name=new)
         if kernelspec.withdraw(found.name, found.id):
             kernelspec.publish(new, found.id)
         return self.get(found.id)
+
+    def amend(self, key: str, **changes: Any) -> None:
+        """Change what a snapshot's marker says; raises SnapshotNotFound."""
+        with self.store.lock(f"snapshot-marker-{key}"):
+            entry = self.store.get(ROOM, key)
+            if entry is None:
+                raise SnapshotNotFound("That snapshot is gone.", remedy="Somebody deleted it.")
+            marker = entry.path / MARKER
+            staging = marker.with_suffix(".part")
+            about = dict(entry.about) | changes
+            staging.touch(mode=0o600)
+            staging.write_text(json.dumps({"created": entry.created, "about": about}))
+            staging.replace(marker)
+
+    def pin(self, name: str, pinned: bool = True) -> SnapshotInfo:
+        """Keep a snapshot from being collected, or no longer."""
+        self.amend(self.get(name).id, pinned=pinned)
+        return self.get(name)
+
+    def prune(self, *, limit: int, dry_run: bool = False) -> Sequence[SnapshotInfo]:
+        """Remove the oldest until all take `limit` bytes at most; returns those removed.
+
+        What is pinned, published, or just being restored stays.
+        """
+        found = self.list()
+        total = sum(each.bytes for each in found)
+        removed = []
+        for each in found:
+            if total <= limit:
+                break
+            if each.pinned or kernelspec.published(each.name, each.id):
+                continue
+            if not dry_run and not self.store.remove(ROOM, each.id):
+                continue
+            total -= each.bytes
+            removed.append(each)
+        self.collect()
+        return removed
 
 
 def fresh_id() -> str:
@@ -191,12 +232,13 @@ def _ours(entry: Entry) -> bool:
         return False
 
 
-def _info(entry: Entry, names: dict[str, str]) -> SnapshotInfo:
+def _info(entry: Entry, names: dict[str, str], measured: estimate.Measured) -> SnapshotInfo:
     about = entry.about
+    tier = str(about.get("tier", "process"))
     return SnapshotInfo(
         name=str(about["name"]),
         id=entry.key,
-        tier=str(about.get("tier", "process")),
+        tier=tier,
         created=entry.created,
         notebook=about.get("notebook"),
         bytes=int(about.get("bytes", 0)),
@@ -206,4 +248,11 @@ def _info(entry: Entry, names: dict[str, str]) -> SnapshotInfo:
         frozen_seconds=float(about.get("frozen_seconds", 0)),
         kernel_seconds=float(about.get("kernel_seconds", 0)),
         path=entry.path,
+        restore_seconds=measured.seconds(tier, about),
+        kernelspec=about.get("kernelspec"),
+        environment=about.get("environment"),
+        pinned=bool(about.get("pinned", False)),
+        trusted=bool(about.get("trusted", True)),
+        reason=str(about.get("reason", "")),
+        digest=about.get("digest"),
     )

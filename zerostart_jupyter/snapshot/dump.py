@@ -86,6 +86,9 @@ class _Dump:
             "gpu_bytes": 0,
             "parent": order["parent"],
             "kernel_seconds": order["kernel_seconds"],
+            "reason": order["reason"],
+            "kernelspec": order["kernelspec"],
+            "environment": order["environment"],
         }
         with (
             self._catalog.reserve(order["name"], replace=order["replace"]),
@@ -165,6 +168,7 @@ class _Dump:
         result.write(directory)
         return {
             "bytes": result.bytes + batch.bytes,
+            "read_bytes": result.bytes,
             "memory": sorted({each.path.parent.name for each in memory}),
         }
 

@@ -37,6 +37,9 @@ class Order:
     notebook: str | None
     parent: str | None
     kernel_seconds: float
+    reason: str
+    kernelspec: str | None
+    environment: str
     map_bytes: int
     status: str
 

@@ -16,27 +16,39 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.core.events import State, operation
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import ports, procfs, restored, revival, wire
+from zerostart_jupyter.snapshot import ports, procfs, restored, revival, tiers, trust, wire
 from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.catalog import Catalog
 from zerostart_jupyter.snapshot.launch import command, environment
 from zerostart_jupyter.snapshot.quiesce import Sockets
+
+if TYPE_CHECKING:
+    from zerostart_jupyter.snapshot.portable.restoring import Again
 
 _CHANGE_OVER = 30.0  # seconds for our shepherd to end us
 
 
-def restore(name: str, *, settings: Settings | None = None) -> NoReturn:
+def restore(name: str, *, trust_it: bool = False, settings: Settings | None = None) -> Again:
     """Put the snapshot in place of this kernel; the cell is answered by the one that wakes up.
 
-    Raises SnapshotNotFound, SnapshotRefused, SnapshotCorrupt, CriuMissing, CriuFailed or
-    NotPermitted with this kernel untouched.
+    A portable snapshot brings its names into this kernel, and returns. `trust_it` is the yes that
+    a snapshot from elsewhere needs, once: it runs code. Raises SnapshotNotFound, SnapshotRefused,
+    SnapshotCorrupt, CriuMissing, CriuFailed or NotPermitted with this kernel untouched.
     """
     settings = settings or Settings.read()
     kernel = LiveKernel.current()
+    catalog = Catalog(settings)
+    info = catalog.get(name)
+    trust.require(catalog, info, trust_it)
+    if info.tier == tiers.PORTABLE:
+        from zerostart_jupyter.snapshot.portable import restoring
+
+        return restoring.restore(info, kernel.kernel.shell, settings, fresh=False)
     channel = revival.shepherd()
     with operation("restore", name, unit="steps") as work:
         work.update("restoring")

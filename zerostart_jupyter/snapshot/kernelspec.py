@@ -37,17 +37,21 @@ def publish(name: str, key: str) -> Path:
     return folder
 
 
-def withdraw(name: str, key: str) -> bool:
-    """Remove the kernelspec of this snapshot; False if there is none."""
-    folder = _folder(name)
+def published(name: str, key: str) -> bool:
+    """Whether this snapshot has a kernelspec."""
     try:
-        spec = json.loads((folder / "kernel.json").read_text())
-        ours = spec["metadata"]["zerostart"]["snapshot"] == key
+        spec = json.loads((_folder(name) / "kernel.json").read_text())
+        return bool(spec["metadata"]["zerostart"]["snapshot"] == key)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def withdraw(name: str, key: str) -> bool:
+    """Remove the kernelspec of this snapshot; False if there is none."""
+    ours = published(name, key)
     if ours:
-        shutil.rmtree(folder)
-    return bool(ours)
+        shutil.rmtree(_folder(name))
+    return ours
 
 
 def _folder(name: str) -> Path:

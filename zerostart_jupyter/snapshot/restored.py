@@ -11,7 +11,7 @@ from typing import Any
 
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease
-from zerostart_jupyter.snapshot import checks, namespace, procfs, tiers, wire
+from zerostart_jupyter.snapshot import checks, namespace, procfs, tiers, trust, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
 
 
@@ -102,6 +102,12 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
     settings = settings or Settings.read()
     catalog = Catalog(settings)
     info = catalog.get(snapshot)
+    trust.require(catalog, info)
+    if info.tier == tiers.PORTABLE:
+        from zerostart_jupyter.snapshot.portable import restoring
+
+        restoring.check(info)
+        return Order(info, {}, catalog.store.lease(ROOM, info.id))
     criu = tiers.choose(info.tier, settings)
     lease = catalog.store.lease(ROOM, info.id)
     try:

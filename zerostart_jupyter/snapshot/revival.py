@@ -26,6 +26,12 @@ def origin() -> str | None:
     return _snapshot
 
 
+def note_origin(key: str) -> None:
+    """This kernel's names are those of a portable snapshot from now on."""
+    global _snapshot
+    _snapshot = key
+
+
 def outputs(kernel: LiveKernel) -> dict[int, str]:
     """Descriptors that lead where the launcher said: number -> stdin, stdout or stderr."""
     targets = {}

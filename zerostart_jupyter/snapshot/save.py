@@ -19,7 +19,15 @@ from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.wording import seconds as in_seconds
 from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import forked, preflight, revival, tiers
+from zerostart_jupyter.snapshot import (
+    cell_times,
+    forked,
+    installed,
+    preflight,
+    revival,
+    secrets,
+    tiers,
+)
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
 from zerostart_jupyter.snapshot.dumper import Dumper, Order
@@ -35,6 +43,8 @@ class Saved:
     """What `snapshot()` returns. `restored` is True in a kernel that came out of the images.
 
     `bytes` of the images, `seconds` the save took, `frozen_seconds` of them without a kernel.
+    `reason` is why it has this tier; `omitted` are (name, why) that the portable tier cannot save,
+    `changed` (name, how) what will be different; `secrets` name what looks like one and is in it.
     """
 
     name: str
@@ -46,12 +56,24 @@ class Saved:
     seconds: float
     frozen_seconds: float
     restored: bool = False
+    reason: str = ""
+    omitted: tuple[tuple[str, str], ...] = ()
+    changed: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         if self.restored:
             return f"Restored from snapshot {self.name!r}."
-        frozen = in_seconds(self.frozen_seconds)
-        return f"Saved snapshot {self.name!r}: {size(self.bytes)}, kernel frozen for {frozen}."
+        if self.tier == tiers.PORTABLE:
+            took = f"portable ({self.reason}), took {in_seconds(self.seconds)}"
+        else:
+            took = f"kernel frozen for {in_seconds(self.frozen_seconds)}"
+        lines = [f"Saved snapshot {self.name!r}: {size(self.bytes)}, {took}."]
+        lines += [f"  not saved: {name}: {why}" for name, why in self.omitted]
+        lines += [f"  {name}: {how}" for name, how in self.changed]
+        if self.secrets:
+            lines.append(f"  It holds secrets, so keep it to yourself: {', '.join(self.secrets)}.")
+        return "\n".join(lines)
 
 
 def snapshot(
@@ -68,14 +90,24 @@ def snapshot(
     """Save this kernel under a name and go on; in a restored kernel the same call returns too.
 
     `reseed` gives restored kernels random states of their own; `kernel_seconds` is what it cost
-    to come this far, by default the processor time of this process. Raises SnapshotExists,
+    to come this far, by default the time its cells have run. Raises SnapshotExists,
     SnapshotRefused, CriuMissing and NotPermitted before anything is frozen, CriuFailed and
     SnapshotError after the kernel has been put back.
     """
     settings = settings or Settings.read()
     kernel = LiveKernel.current()
     Catalog(settings).check(name, replace=replace)
-    criu = tiers.choose(tier, settings)
+    choice = tiers.best(tier, settings)
+    cost = cell_times.rerun_seconds() if kernel_seconds is None else kernel_seconds
+    if choice.criu is None:
+        from zerostart_jupyter.snapshot.portable import saving
+
+        where = str(notebook) if notebook else None
+        asked = saving.Request(
+            name, choice.reason, where, cost, replace, reseed, kernelspec=kernel.kernelspec()
+        )
+        return _saved(saving.save(asked, kernel.kernel.shell, settings, hub), restored=False)
+    criu = choice.criu
     with operation("snapshot", name, unit="steps", hub=hub) as work:
         order = Order(
             id=fresh_id(),
@@ -88,7 +120,10 @@ def snapshot(
             replace=replace,
             notebook=str(notebook) if notebook else None,
             parent=revival.origin(),
-            kernel_seconds=time.process_time() if kernel_seconds is None else kernel_seconds,
+            kernel_seconds=cost,
+            reason=choice.reason,
+            kernelspec=kernel.kernelspec(),
+            environment=installed.digest(),
             map_bytes=settings.map_mb << 20,
             status=str(status_directory(Path(kernel.connection_file))),
         )
@@ -164,7 +199,10 @@ def _raise_if_failed(message: Message) -> None:
 
 def _saved(body: dict[str, Any], *, restored: bool) -> Saved:
     known = {each.name for each in fields(Saved)} - {"restored"}
-    return Saved(**{name: body[name] for name in known}, restored=restored)
+    found = {name: body[name] for name in known if name in body}
+    if not restored:
+        found["secrets"] = secrets.once(process=body["tier"] == tiers.PROCESS)
+    return Saved(**found, restored=restored)
 
 
 def _targets(inherited: dict[int, str]) -> list[str]:

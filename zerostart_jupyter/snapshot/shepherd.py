@@ -21,9 +21,9 @@ from typing import Any
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
 from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.snapshot import listening, ports, wire
+from zerostart_jupyter.snapshot import listening, ports, tiers, wire
 from zerostart_jupyter.snapshot.catalog import Catalog
-from zerostart_jupyter.snapshot.launch import status_directory
+from zerostart_jupyter.snapshot.launch import command, environment, status_directory
 from zerostart_jupyter.snapshot.restored import Restored, prepare
 
 FORWARDED = (
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _detach()
     shepherd = Shepherd(given.connection_file.absolute(), given.ready)
     try:
+        if not given.adopt and Catalog().get(given.snapshot).tier == tiers.PORTABLE:
+            _become_kernel(given)
         shepherd.begin(given.snapshot, given.adopt)
         status = shepherd.watch()
         shepherd.collect()
@@ -312,6 +314,17 @@ class Shepherd:
     def _unwatch(self, restored: Restored) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(restored.reader)
+
+
+def _become_kernel(given: argparse.Namespace) -> None:
+    """A portable snapshot needs no keeper: the kernel is this process."""
+    ready = [] if given.ready is None else ["--ready", str(given.ready)]
+    ready += ["--own-file"] if given.detach else []
+    if given.ready is not None:
+        os.set_inheritable(given.ready, True)
+    file = str(given.connection_file.absolute())
+    argv = command("portable.kernel", "--snapshot", given.snapshot, "-f", file, *ready)
+    os.execve(sys.executable, argv, environment())
 
 
 def _has_parent() -> bool:

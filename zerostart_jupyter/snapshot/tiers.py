@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from zerostart_jupyter.core.capability import Capability
@@ -12,9 +13,34 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import criu, forkable, procfs
 
 PROCESS = "process"
+PORTABLE = "portable"
 _CAPABILITIES = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}  # linux/capability.h
 _SYSCTL = Path("/proc/sys")
-_COMING = ("park", "portable")
+_TAKEN = ("auto", PROCESS, PORTABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The tier of a save and why it is that one; `criu` for the process tier."""
+
+    tier: str
+    reason: str
+    criu: criu.Criu | None = None
+
+
+def best(tier: str, settings: Settings) -> Choice:
+    """The tier to save with: the one asked for, or with "auto" the best that works here.
+
+    Raises as `choose` does.
+    """
+    if tier == PORTABLE:
+        return Choice(PORTABLE, "it was asked for")
+    try:
+        return Choice(PROCESS, "the whole process can be saved here", choose(tier, settings))
+    except (NotPermitted, CriuMissing) as error:
+        if tier != "auto":
+            raise
+        return Choice(PORTABLE, f"{error.message[:1].lower()}{error.message[1:].rstrip('.')}")
 
 
 def choose(tier: str, settings: Settings) -> criu.Criu:
@@ -23,13 +49,14 @@ def choose(tier: str, settings: Settings) -> criu.Criu:
         raise SnapshotRefused(
             "The fork tier keeps undo points and no names.", remedy="Run `%zs_snapshot auto on`."
         )
-    if tier in _COMING:
+    if tier == "park":
         raise SnapshotRefused(
-            f"The {tier} tier is not there yet.", remedy="Use `--tier process` or `--tier auto`."
+            "Parking keeps a kernel and makes no snapshot.", remedy="Run `%zs_snapshot park`."
         )
-    if tier not in ("auto", PROCESS):
+    if tier not in _TAKEN:
         raise SnapshotRefused(
-            f"There is no tier {tier!r}.", remedy="Use `--tier process` or `--tier auto`."
+            f"There is no tier {tier!r}.",
+            remedy="Use `--tier auto`, `--tier process` or `--tier portable`.",
         )
     allowed = permission()
     if not allowed:
@@ -46,7 +73,10 @@ def capabilities(settings: Settings | None = None) -> list[Capability]:
     else:
         first = allowed if not allowed else found
         process = Capability("snapshot: process", False, first.reason, first.remedy)
-    return [found, allowed, _namespaces(), process, forkable.capability()]
+    portable = Capability(
+        "snapshot: portable", True, "names, code and data, for any machine with this Python"
+    )
+    return [found, allowed, _namespaces(), process, forkable.capability(), portable]
 
 
 def permission() -> Capability:
