@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -49,10 +50,10 @@ def test_columns_are_there_when_something_is_in_them() -> None:
     assert table[2] == (
         "| a case | 2 s (1-3) | uv | 5 s (4-6) | 2.50 | 0.6 / 1.5 | 1.2 | wanted 2 |"
     )
-    assert table[3] == (
-        "| resets | 1 s (1-1) | uv | failed 2 of 2: reset by peer |  | - / - |  |  |"
-    )
+    assert table[3] == ("| resets | 1 s (1-1) | uv | failed 2 of 2: reset by peer |  |  |  |  |")
     assert len({line.count("|") for line in table}) == 1
+    alone = replace(FULL, theirs_cpu=())
+    assert "| 0.6 / - |" in report(alone).markdown()
 
 
 def test_the_page_has_the_same_cells() -> None:

@@ -82,7 +82,9 @@ def _compared(checkpoint: Checkpoint, rounds: int, note: Callable[[str], None]) 
         drop(checkpoint.files)
         return floors.bring(checkpoint.files), 0.0
 
-    takers = {name: partial(cold_and_warm, loader) for name, loader in subjects.items()}
+    takers: dict[str, Callable[[], tuple[float, float]]] = {
+        name: partial(cold_and_warm, loader) for name, loader in subjects.items()
+    }
     taken = turns.run({"the disk alone": alone, **takers})
     disk = tuple(seconds for seconds, _ in taken["the disk alone"])
     return [

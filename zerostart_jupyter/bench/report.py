@@ -149,7 +149,8 @@ class Report:
                 row.append("" if case.possible is None else f"{case.possible:.2f}")
                 row.append(spread(case.floor) if case.floor else "")
             if cpu:
-                row.append(" / ".join(_middle(each) for each in (case.ours_cpu, case.theirs_cpu)))
+                both = case.ours_cpu, case.theirs_cpu
+                row.append(" / ".join(map(_middle, both)) if any(both) else "")
             if load:
                 row.append("" if case.load is None else f"{case.load:.1f}")
             rows.append([*row, case.note])

@@ -48,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
         raise SettingsError(
             f"The measurements of {args.engine} have no sets.", remedy="Leave out --set and --row."
         )
-
     module = importlib.import_module(f"zerostart_jupyter.bench.{args.engine}")
 
     def note(text: str) -> None:

@@ -16,7 +16,7 @@ from zerostart_jupyter.bench.install.servers import Index, Link, served
 from zerostart_jupyter.bench.install.subjects import OURS, UV
 from zerostart_jupyter.bench.install.turns import Sample, Subject, Turn, take_turns
 from zerostart_jupyter.bench.install.wheels import Fetched, WheelSet
-from zerostart_jupyter.bench.report import Case
+from zerostart_jupyter.bench.report import Case, versions
 
 PACE = 25_000_000  # bytes a second on each connection
 CUT = 60_000_000  # bytes
@@ -144,7 +144,7 @@ def http_clients(ground: Ground) -> list[Case]:
         Case(
             ground.title,
             ours,
-            name,
+            " ".join([name, *versions(name.partition(",")[0]).values()]),
             each.seconds,
             f"{nbytes / 1e6 / min(ours):.0f} and {nbytes / 1e6 / min(each.seconds):.0f} MB "
             "a CPU second at best",

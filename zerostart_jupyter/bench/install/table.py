@@ -10,7 +10,7 @@ from zerostart_jupyter import __version__
 from zerostart_jupyter.bench.install import nginx
 from zerostart_jupyter.bench.install.rows import ROWS
 from zerostart_jupyter.bench.install.wheels import fetch
-from zerostart_jupyter.bench.report import Case, Report, versions
+from zerostart_jupyter.bench.report import Case, Report
 from zerostart_jupyter.core.errors import SettingsError
 from zerostart_jupyter.install.resolve import find_uv
 
@@ -45,6 +45,5 @@ def measure(
 def _versions() -> dict[str, str]:
     said = subprocess.run([find_uv(), "--version"], capture_output=True, text=True, check=True)
     number = re.search(r"\d+(\.\d+)+\S*", said.stdout)
-    ours = {"zerostart-jupyter": __version__}
-    others = ours | versions("urllib3", "httpx", "aiohttp")
-    return {**others, "uv": number[0] if number else said.stdout, "nginx": nginx.version()}
+    uv = number[0] if number else said.stdout
+    return {"zerostart-jupyter": __version__, "uv": uv, "nginx": nginx.version()}
