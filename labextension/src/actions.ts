@@ -6,9 +6,11 @@ import { Kernel } from '@jupyterlab/services';
 import { TranslationBundle } from '@jupyterlab/translation';
 
 import { Api, ISnapshot } from './api';
+import { ask, saving } from './asking';
 import { Renewal, baseName } from './kernels';
 import { Live } from './live';
 import { IShown } from './model';
+import { attempt, messageOf, told } from './telling';
 import { secondsText } from './wording';
 
 /** Where a snapshot would be restored to: the document that was worked in last. */
@@ -48,7 +50,7 @@ export class Actions {
       buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Restore') })]
     });
     if (agreed.button.accept) {
-      await this.told(trans.__('Restoring %1', snapshot.name), async () => {
+      await told(trans.__('Restoring %1', snapshot.name), async () => {
         if (agreed.isChecked) {
           await this.keep(target.kernel, snapshot.name);
         }
@@ -61,7 +63,7 @@ export class Actions {
 
   /** Open a notebook with a kernel of its own that begins as the snapshot. */
   async open(snapshot: ISnapshot): Promise<void> {
-    await this.told(this.trans.__('Starting a kernel from %1', snapshot.name), async () => {
+    await told(this.trans.__('Starting a kernel from %1', snapshot.name), async () => {
       const kernelName = await this.api.publish(snapshot.name);
       await this.app.serviceManager.kernelspecs.refreshSpecs();
       await this.app.commands.execute('notebook:create-new', { kernelName });
@@ -79,7 +81,7 @@ export class Actions {
     });
     const name = answer.value?.trim();
     if (answer.button.accept && name && name !== snapshot.name) {
-      await this.attempt(() => this.api.rename(snapshot.name, name));
+      await attempt(() => this.api.rename(snapshot.name, name));
       await this.live.lookAtSnapshots();
     }
   }
@@ -92,49 +94,29 @@ export class Actions {
       buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Delete') })]
     });
     if (agreed.button.accept) {
-      await this.attempt(() => this.api.delete(snapshot.name));
+      await attempt(() => this.api.delete(snapshot.name));
       await this.live.lookAtSnapshots();
     }
   }
 
   async cancel({ kernel, operation }: IShown): Promise<void> {
-    await this.attempt(() => this.api.cancel(kernel, operation.id));
+    await attempt(() => this.api.cancel(kernel, operation.id));
   }
 
   /** Save what a kernel holds now, in the kernel, under a name that says what it is. */
   private async keep(kernel: Kernel.IKernelConnection, before: string): Promise<void> {
     const time = new Date().toISOString().replace(/\D/g, '').slice(0, 14);
-    const code = `%load_ext zerostart\n%zs_snapshot save before-${before}-${time}`;
-    const reply = await kernel.requestExecute({ code, store_history: false }).done;
-    if (reply.content.status !== 'ok') {
-      const { evalue } = reply.content as { evalue?: string };
+    // A long name leaves room for the time: 64 characters are the most a name may have.
+    const name = `before-${before.slice(0, 40)}-${time}`;
+    try {
+      await ask(kernel, saving(name), this.trans);
+    } catch (error) {
       throw new Error(
-        this.trans.__('The present state could not be saved, so nothing was restored. %1', evalue ?? '')
+        this.trans.__(
+          'The present state could not be saved, so nothing was restored. %1',
+          messageOf(error)
+        )
       );
     }
   }
-
-  /** Do something whose failure is told. */
-  private async attempt<T>(work: () => Promise<T>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      Notification.error(messageOf(error), { autoClose: false });
-    }
-  }
-
-  /** Do something that takes a while: its beginning, its end and its failure are told. */
-  private async told(beginning: string, work: () => Promise<string>): Promise<void> {
-    const result = work();
-    Notification.promise(result, {
-      pending: { message: `${beginning} …`, options: { autoClose: false } },
-      success: { message: text => text as string, options: { autoClose: 5000 } },
-      error: { message: messageOf, options: { autoClose: false } }
-    });
-    await result.catch(() => undefined);
-  }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

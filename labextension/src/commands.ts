@@ -3,10 +3,12 @@
 import { JupyterFrontEnd } from '@jupyterlab/application';
 import { Dialog, ICommandPalette, InputDialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
+import { undoIcon } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
 import { Api, ISnapshot } from './api';
 import { doctorBody } from './doctor';
+import { KernelActions } from './kernelactions';
 import { Live } from './live';
 
 export namespace CommandIDs {
@@ -17,6 +19,10 @@ export namespace CommandIDs {
   export const open = 'zerostart:open-as-new-kernel';
   export const rename = 'zerostart:rename';
   export const remove = 'zerostart:delete';
+  export const undo = 'zerostart:undo-cell';
+  export const points = 'zerostart:keep-undo-points';
+  export const save = 'zerostart:save-snapshot';
+  export const park = 'zerostart:park-gpu';
 }
 
 interface ICommands {
@@ -27,6 +33,51 @@ interface ICommands {
   live: Live;
   actions: Actions;
   trans: TranslationBundle;
+}
+
+/** What the current kernel is asked to do: in the toolbar, the Kernel menu, the palette. */
+export function addKernelCommands(
+  app: JupyterFrontEnd,
+  palette: ICommandPalette | null,
+  live: Live,
+  actions: KernelActions,
+  trans: TranslationBundle
+): void {
+  const { commands } = app;
+  commands.addCommand(CommandIDs.undo, {
+    label: trans.__('Undo Cell'),
+    caption: trans.__('Undo the last cell: the kernel goes back to before it ran'),
+    icon: undoIcon,
+    execute: () => actions.undo()
+  });
+  commands.addCommand(CommandIDs.points, {
+    label: trans.__('Keep Undo Points'),
+    caption: trans.__('Before each cell, keep a frozen copy of the kernel to go back to'),
+    isToggleable: true,
+    isToggled: () => actions.keepsPoints,
+    execute: () => actions.keepPoints(!actions.keepsPoints)
+  });
+  commands.addCommand(CommandIDs.save, {
+    label: trans.__('Save Snapshot…'),
+    caption: trans.__('Save the kernel with all it holds; it goes on'),
+    execute: () => actions.save()
+  });
+  commands.addCommand(CommandIDs.park, {
+    label: trans.__('Park GPU'),
+    caption: trans.__('Move what the kernel holds in GPU memory to the host'),
+    execute: () => actions.park()
+  });
+  const all = [CommandIDs.undo, CommandIDs.points, CommandIDs.save, CommandIDs.park];
+  all.forEach(command => palette?.addItem({ command, category: trans.__('zerostart') }));
+  const renew = () => all.forEach(command => commands.notifyCommandChanged(command));
+  app.shell.currentChanged?.connect(renew);
+  let kept = false;
+  live.changed.connect(() => {
+    if (kept !== actions.keepsPoints) {
+      kept = !kept;
+      renew();
+    }
+  });
 }
 
 export function addCommands(given: ICommands): void {

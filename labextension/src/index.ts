@@ -1,14 +1,16 @@
 import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, ISessionContext } from '@jupyterlab/apputils';
-import { INotebookTracker } from '@jupyterlab/notebook';
+import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { Event } from '@jupyterlab/services';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { Actions, ITarget } from './actions';
 import { Api, IRestored } from './api';
-import { addCommands } from './commands';
+import { addCommands, addKernelCommands } from './commands';
+import { KernelActions } from './kernelactions';
 import { Renewal, documents } from './kernels';
 import { Live } from './live';
+import { Markers } from './markers';
 import { Panel } from './panel';
 
 const RESTORED = 'urn:zerostart:restored';
@@ -51,6 +53,15 @@ function activate(
   shell.add(panel, 'left', { rank: 700, type: 'zerostart' });
   restorer?.add(panel, panel.id);
   addCommands({ app, palette, panel: panel.id, api, live, actions, trans });
+
+  const kernelActions = new KernelActions(api, live, trans, target);
+  addKernelCommands(app, palette, live, kernelActions, trans);
+  const undo = (notebook: NotebookPanel, before: number, cells: number) => {
+    shell.activateById(notebook.id);
+    void kernelActions.undo(before, cells);
+  };
+  new Markers(notebooks, live, undo, trans);
+  void live.lookAtActivity().catch(() => undefined); // what can be undone shows while the panel does not
 
   // Which documents there are, and which of them is the current one, shows in the panel.
   shell.currentChanged?.connect(() => panel.update());

@@ -6,7 +6,17 @@ import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { Api, IGpu, ISnapshot } from './api';
-import { IChange, IShown, Sources, absorb, fromListing, isFinal, shown } from './model';
+import {
+  IChange,
+  IShown,
+  IUndo,
+  Sources,
+  absorb,
+  fromListing,
+  isFinal,
+  shown,
+  undoOf
+} from './model';
 
 const ACTIVITY = 'urn:zerostart:activity';
 const LOOK = 30_000; // ms between two looks at what events should have told, in case one was lost
@@ -48,6 +58,11 @@ export class Live implements IDisposable {
 
   get operations(): { running: IShown[]; ended: IShown[] } {
     return shown(this.sources);
+  }
+
+  /** What can be undone in a kernel; null while nothing is known of that. */
+  undo(kernel: string): IUndo | null {
+    return undoOf(this.sources, kernel);
   }
 
   /** Whether anybody looks; while nobody does, only events are followed. */
@@ -95,7 +110,7 @@ export class Live implements IDisposable {
     this._changed.emit();
   }
 
-  private async lookAtActivity(): Promise<void> {
+  async lookAtActivity(): Promise<void> {
     // Changes that arrive while the answer is on its way are folded into it once more: each says
     // where something stands, so that twice does no harm.
     const late: IChange[] = (this.late = []);

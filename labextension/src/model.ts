@@ -41,11 +41,24 @@ export interface IOperation extends IProgress {
 /** Operations by id, in the order in which they began. */
 export type Activity = ReadonlyMap<string, IOperation>;
 
+/** A prompt number, and the CRC-32 of what was run under it. */
+export type Ran = readonly [number, number];
+
+/** Which cells of a kernel can be undone, oldest first; `gaps` says why others cannot. */
+export interface IUndo {
+  readonly on: boolean;
+  readonly bytes: number;
+  readonly cells: readonly Ran[];
+  readonly gaps: readonly (readonly [number, string])[];
+  readonly undone: readonly Ran[];
+}
+
 /** What one process says of one kernel. */
 export interface ISource {
   readonly kernel: string;
   readonly writer: string;
   readonly activity: Activity;
+  readonly undo: IUndo | null;
 }
 
 /** Sources by kernel and writer. */
@@ -57,6 +70,8 @@ export interface IChange {
   readonly writer: string;
   readonly events: readonly IEvent[];
   readonly gone: readonly string[];
+  /** Where it has changed. */
+  readonly undo?: IUndo | null;
 }
 
 /** One entry of GET activity. */
@@ -64,6 +79,7 @@ export interface IListed {
   readonly kernel: string;
   readonly writer: string;
   readonly operations: readonly IOperation[];
+  readonly undo?: IUndo;
 }
 
 /** An operation and the kernel it works for. */
@@ -147,14 +163,15 @@ export function current(operation: IOperation): string {
 /** The sources with one change taken in. */
 export function absorb(sources: Sources, change: IChange): Sources {
   const key = keyOf(change);
-  const before = sources.get(key)?.activity ?? new Map();
-  const activity = new Map(fold(before, change.events));
+  const before = sources.get(key);
+  const activity = new Map(fold(before?.activity ?? new Map(), change.events));
+  const undo = change.undo === undefined ? (before?.undo ?? null) : change.undo;
   for (const id of change.gone) {
     activity.delete(id);
   }
   const after = new Map(sources);
-  if (activity.size > 0) {
-    after.set(key, { kernel: change.kernel, writer: change.writer, activity });
+  if (activity.size > 0 || undo !== null) {
+    after.set(key, { kernel: change.kernel, writer: change.writer, activity, undo });
   } else {
     after.delete(key);
   }
@@ -164,9 +181,9 @@ export function absorb(sources: Sources, change: IChange): Sources {
 /** The sources as GET activity lists them. */
 export function fromListing(listed: Iterable<IListed>): Sources {
   const sources = new Map<string, ISource>();
-  for (const { kernel, writer, operations } of listed) {
+  for (const { kernel, writer, operations, undo = null } of listed) {
     const activity = new Map(operations.map(each => [each.id, each]));
-    sources.set(keyOf({ kernel, writer }), { kernel, writer, activity });
+    sources.set(keyOf({ kernel, writer }), { kernel, writer, activity, undo });
   }
   return sources;
 }
@@ -181,6 +198,12 @@ export function shown(sources: Sources): { running: IShown[]; ended: IShown[] } 
   running.sort((a, b) => a.operation.started - b.operation.started);
   ended.sort((a, b) => b.operation.updated - a.operation.updated);
   return { running, ended };
+}
+
+/** What can be undone in a kernel; null while nothing is known of that. */
+export function undoOf(sources: Sources, kernel: string): IUndo | null {
+  const all = [...sources.values()];
+  return all.find(each => each.kernel === kernel && each.undo !== null)?.undo ?? null;
 }
 
 function keyOf(source: { kernel: string; writer: string }): string {

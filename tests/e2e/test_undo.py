@@ -1,0 +1,97 @@
+"""Undo where the hand is: the button, the mark beside a cell, the shortcut, the menu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.conftest import Visit
+from tests.e2e.notebook import Notebook, number, output, write
+from tests.servers.jupyter import Jupyter
+
+Keep = Callable[[Page, str], Path]
+
+
+@pytest.fixture
+def page(lab: Jupyter, visit: Visit, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """JupyterLab on a notebook of the test's own, whose kernel keeps undo points."""
+    name = write(lab.home / "notebooks", f"{request.node.originalname}.ipynb")
+    opened = visit(f"lab/tree/{name}")
+    Notebook(opened).idle()
+    yield opened
+    with lab.client() as http:
+        for session in http.get("api/sessions").json():
+            http.delete(f"api/sessions/{session['id']}")
+
+
+def toolbar(page: Page) -> Locator:
+    """The button in the notebook's toolbar."""
+    return page.locator('[data-jp-item-name="zerostart-undo"]').get_by_role("button")
+
+
+def keep_points(page: Page) -> None:
+    """Switch undo points on, as the button offers where there are none."""
+    toolbar(page).click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep undo points").click()
+    expect(page.locator(".jp-toast-message").filter(has_text="Undo points are on")).to_be_visible()
+
+
+def mark(page: Page, cell: int) -> Locator:
+    """The mark of the cell with this prompt number."""
+    return page.get_by_role("button", name=f"Undo cell [{cell}]")
+
+
+def test_the_last_cell_is_undone(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    notebook.run("state = 'old'")
+    toolbar(page).click()
+    keep(page, "undo-offers-points")
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    keep_points(page)
+
+    changed = notebook.run("state = 'new'")
+    at = number(changed)
+    expect(mark(page, at)).to_be_visible()
+    toolbar(page).click()
+    expect(page.get_by_text(f"Back to before cell [{at}]: 1 cell undone.")).to_be_visible()
+    expect(mark(page, at)).to_have_count(0)
+    expect(changed.locator(".jp-InputPrompt")).to_have_css("text-decoration-line", "line-through")
+    after = notebook.run("print(state)")
+    expect(output(after)).to_have_text("old")
+    assert number(after) == at + 2  # prompt numbers go on: the undo has one, too
+    keep(page, "undone")
+
+    newer = notebook.run("state = 'newer'")
+    page.keyboard.press("Control+Alt+z")
+    expect(page.get_by_text(f"Back to before cell [{number(newer)}]")).to_be_visible()
+    expect(output(notebook.run("print(state)"))).to_have_text("old")
+
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    menu = page.locator(".lm-Menu")
+    for entry in ("Undo Cell", "Keep Undo Points", "Save Snapshot…", "Restore Snapshot…"):
+        expect(menu.get_by_text(entry, exact=True)).to_be_visible()
+    keep(page, "kernel-menu")
+    menu.get_by_text("Park GPU", exact=True).click()
+    expect(page.locator(".jp-toast-message").filter(has_text="NVIDIA driver")).to_be_visible()
+
+
+def test_a_mark_goes_back_to_before_its_cell(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    keep_points(page)
+    cells = [notebook.run(f"state = {value}") for value in range(4)]
+    second = number(cells[1])
+    expect(mark(page, second)).to_have_text("↶3")
+    keep(page, "undo-marks")
+    mark(page, second).click()
+    page.get_by_role("dialog").get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("3 cells undone.")).to_be_visible()
+    expect(output(notebook.run("print(state)"))).to_have_text("0")
+    expect(mark(page, number(cells[0]))).to_have_text("↶2")
+
+    page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    page.reload()  # nothing of this lives in the page alone
+    Notebook(page).idle()
+    expect(mark(page, number(cells[0]))).to_have_text("↶2")
