@@ -24,7 +24,15 @@ from zerostart_jupyter.install.inflate import peek
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.partial import Partial
 from zerostart_jupyter.install.segments import Buffers, Segment, cut
-from zerostart_jupyter.install.source import Changed, FileSource, NoRanges, Source, Tail
+from zerostart_jupyter.install.source import (
+    Changed,
+    FileSource,
+    NoRanges,
+    Source,
+    Tail,
+    Whole,
+)
+from zerostart_jupyter.install.stream import Stream, Unstreamable
 from zerostart_jupyter.install.unpack import StoredWheel, Unpacking
 from zerostart_jupyter.install.wheel import Layout, Metadata
 
@@ -81,8 +89,14 @@ class Intake:
     def open(self) -> Opened:
         """Read the wheel's end; afterwards `segments` are what is still to be fetched, and
         `last` is the end itself, already here. Raises Restart or an InstallError."""
+        want = self._locked.size
         try:
-            tail = self._tail()
+            tail = self._source.tail(want if want is not None and want <= _WHOLE else TAIL)
+        except Changed:
+            raise Restart from None
+        except NoRanges as refusal:
+            return self._stream(refusal.whole)
+        try:
             end = find_end(tail.data, tail.total, self._locked.wheel)
             tail = self._reach(tail, end.start)
             directory = memoryview(tail.data)[end.start - tail.start : end.stop - tail.start]
@@ -96,7 +110,10 @@ class Intake:
         self._check_room(members)
         self._partial = Partial.find(self._store, self._locked.sha256, tail.total)
         self._unpacking = Unpacking(self._store, self._locked, members, layout)
-        self._plan(tail)
+        kept = self._partial.have if self._partial is not None else []
+        consumers = [Consumer(0, tail.total, self._digest.update)]
+        consumers += [Consumer(run.start, run.stop, run.feed) for run in self._unpacking.runs]
+        self._plan(tail, kept, consumers)
         return self._opened(tail, members, layout)
 
     def fetch(self, segment: Segment) -> memoryview:
@@ -144,22 +161,48 @@ class Intake:
         if self._partial is not None:
             self._partial.discard()
 
-    def _tail(self) -> Tail:
-        size = self._locked.size
-        want = size if size is not None and size <= _WHOLE else TAIL
+    def _stream(self, whole: Whole) -> Opened:
+        """Unpack a wheel while it comes in one piece; nothing of it is left to be fetched."""
+        folder = self._spooled = self._store.stage("partial")
+        digest = hashlib.sha256()
+        stream = Stream(folder, self._locked.wheel)
+
+        def write(at: int, block: memoryview) -> None:
+            digest.update(block)
+            stream.feed(block)
+            self._progress(len(block))
+
         try:
-            return self._source.tail(want)
-        except NoRanges as refusal:
-            folder = self._store.stage("partial")
-            self._spooled = folder
-            with open(folder / "bytes", "wb") as file:
+            whole.spool(write)
+            tail, members = stream.finish()
+        except Changed:
+            raise Restart from None
+        except Unstreamable:
+            self._source = self._spool(whole, folder / "bytes")
+            return self.open()
+        finally:
+            stream.close()
+        self._digest = digest
+        layout = rules.lay_out(members, self._locked.wheel, self._locked.name, self._locked.version)
+        self._unpacking = Unpacking(self._store, self._locked, members, layout)
+        self._unpacking.take(stream.file)
+        self._plan(tail, [], [Consumer(tail.start, tail.total, lambda _: None)])
+        return Opened(tail.total, layout.names, {}, ())
 
-                def write(at: int, block: memoryview) -> None:
-                    file.write(block)
+    def _spool(self, whole: Whole, path: Path) -> Source:
+        """All of a file on disk, for a wheel that only its directory can explain."""
+        with open(path, "wb") as file:
 
-                refusal.whole.spool(write)
-            self._source = FileSource(folder / "bytes")
-            return self._source.tail(want)
+            def write(at: int, block: memoryview) -> None:
+                file.write(block)
+                self._progress(len(block))
+
+            try:
+                whole.spool(write)
+            except Changed:
+                raise Restart from None
+        self._progress = lambda _: None  # what is read from there now has been counted
+        return FileSource(path)
 
     def _reach(self, tail: Tail, start: int) -> Tail:
         """A tail that begins at `start` or before."""
@@ -173,15 +216,14 @@ class Intake:
         self._source.read(start, memoryview(more), lambda _, __: None)
         return Tail(tail.total, start, bytes(more) + tail.data)
 
-    def _plan(self, tail: Tail) -> None:
-        assert self._unpacking is not None
-        kept = self._partial.have if self._partial is not None else []
+    def _plan(
+        self, tail: Tail, kept: Sequence[tuple[int, int]], consumers: Sequence[Consumer]
+    ) -> None:
         kept = [(start, min(stop, tail.start)) for start, stop in kept if start < tail.start]
         self.resumed = bool(kept)
-        self.segments = cut(tail.start, self._chunk, kept)
+        streamed = consumers[0].start > 0
+        self.segments = () if streamed else cut(tail.start, self._chunk, kept)
         last = Segment(tail.start, tail.total)
-        consumers = [Consumer(0, tail.total, self._digest.update)]
-        consumers += [Consumer(run.start, run.stop, run.feed) for run in self._unpacking.runs]
         self.assembly = Assembly([*self.segments, last], consumers, self._buffers.give)
         self.last = (last, memoryview(tail.data))
 

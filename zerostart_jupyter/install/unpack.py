@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,15 +82,31 @@ class Unpacking:
         self._store = store
         self._tree = self._staging / TREE
         self._root = f"{self._tree}/"
-        self._make_folders()
         # Programs are meant to be run, whatever their bits say.
-        marked = [
+        self._members = [
             replace(each, mode=each.mode | 0o111)
             if layout.places.get(each.name, "").startswith(f"{SCRIPTS}/")
             else each
             for each in members
         ]
-        self.runs = [Run(group, self._path, locked.wheel) for group in split(marked)]
+        self.runs = [Run(group, self._path, locked.wheel) for group in split(self._members)]
+        try:
+            self._make_folders()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def take(self, content: Callable[[Member], Path]) -> None:
+        """Give contents that were unpacked elsewhere on this file system their names."""
+        for member in self._members:
+            path = self._path(member)
+            if path is None:
+                continue
+            file = content(member)
+            if member.executable:  # who may read it may run it
+                mode = stat.S_IMODE(file.stat().st_mode)
+                file.chmod(mode | (mode & 0o444) >> 2)
+            file.rename(path)
 
     def publish(self) -> tuple[StoredWheel, Metadata]:
         """Check what was written against the format's rules, and give it its place in the store.
