@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -139,3 +139,29 @@ def test_owners_may_die_in_a_child_whose_parent_held_the_lock(reference: Referen
     done.set()
     thread.join(LONG)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+class Kept:
+    """What a holder makes: it knows its tensors, and whether they have their memory."""
+
+    def __init__(self, lives: Sequence[Live]) -> None:
+        self.names = [live.name for live in lives]
+        self.bytes = sum(live.reference.length for live in lives)
+        self.files = sorted({live.reference.path for live in lives})
+
+    def let_go(self) -> None: ...
+
+    def take_back(self) -> None: ...
+
+
+def test_memory_is_held_by_whoever_knows_it(reference: Reference) -> None:
+    register, wanted, other, changed = References(), Tensor(), Tensor(), Tensor()
+    for name, owner in (("wanted", wanted), ("other", other), ("changed", changed)):
+        note(register, owner, reference, name)
+    changed.version += 1
+    assert register.hold(lambda live: True) is None  # nobody knows how
+    register.hold_with(Kept)
+    held = register.hold(lambda live: live.name != "other")
+    assert isinstance(held, Kept)
+    assert held.names == ["wanted"]
+    assert register.hold(lambda live: False) is None

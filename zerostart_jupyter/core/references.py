@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,28 @@ class Live:
     reference: Reference
 
 
+class Held(Protocol):
+    """Memory of owners whose bytes lie in `files`: let go of, and filled from there again.
+
+    `bytes` of memory. Between the two calls the owners must not be used.
+    """
+
+    bytes: int
+    files: Sequence[Path]
+
+    def let_go(self) -> None:
+        """Give the memory back to whoever it is from."""
+
+    def take_back(self) -> None:
+        """Have the same objects hold the same bytes again; does nothing where nothing is gone.
+
+        Raises a ZerostartError that names the file that is not what it was.
+        """
+
+
+Holder = Callable[[Sequence[Live]], Held | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Note:
     name: str
@@ -84,6 +107,7 @@ class References:
     def __init__(self) -> None:
         self._notes: dict[int, _Note] = {}
         self._forget = self._drop
+        self._holder: Holder = lambda lives: None
         self._renew_lock()
 
     def _renew_lock(self) -> None:
@@ -119,6 +143,15 @@ class References:
             if owner is None or note.version() != note.noted or not note.reference.intact():
                 continue
             yield Live(note.name, owner, note.address(), note.device, note.reference)
+
+    def hold_with(self, holder: Holder) -> None:
+        """Have this one make the `Held` of owners; who notes them knows what their memory is."""
+        self._holder = holder
+
+    def hold(self, wanted: Callable[[Live], bool]) -> Held | None:
+        """The memory of living owners that can be let go of; None if there is none."""
+        lives = [live for live in self.live() if wanted(live)]
+        return self._holder(lives) if lives else None
 
     def __len__(self) -> int:
         return len(self._notes)

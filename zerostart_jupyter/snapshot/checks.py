@@ -11,6 +11,7 @@ from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
+from zerostart_jupyter.snapshot.gpu import kernel as gpu
 from zerostart_jupyter.snapshot.manifest import Manifest
 
 _NAMED = 3  # differences that a message lists before it only counts
@@ -18,7 +19,7 @@ _NAMED = 3  # differences that a message lists before it only counts
 
 def before_restore(info: SnapshotInfo, manifest: Manifest, criu: Criu) -> None:
     """Raise SnapshotRefused if this snapshot cannot come back here and now."""
-    found = [*_machine(manifest, criu), *_files(manifest), *_memory(manifest)]
+    found = [*_machine(manifest, criu), *_gpus(manifest), *_files(manifest), *_memory(manifest)]
     if found:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise SnapshotRefused(
@@ -49,6 +50,10 @@ def _machine(manifest: Manifest, criu: Criu) -> Iterator[str]:
         yield f"this processor lacks {', '.join(missing[:_NAMED])}"
     if _release(criu.version) < _release(manifest.criu):
         yield f"CRIU {criu.version} is older than the {manifest.criu} that saved it"
+
+
+def _gpus(manifest: Manifest) -> list[str]:
+    return gpu.restorable(manifest.gpu) if manifest.gpu else []
 
 
 def _files(manifest: Manifest) -> Iterator[str]:

@@ -58,6 +58,7 @@ class _Dump:
         self._pid = int(order["pid"])
         self._last_pid = self._pid
         self._told_ready = False
+        self._gpu: dict[str, Any] = {}
         self._leases: list[Lease] = []  # on files that what we save refers to; until we end
         self._catalog = Catalog(Settings.read(cache=Path(order["cache"])))
 
@@ -96,6 +97,8 @@ class _Dump:
         ):
             self._tell({"kind": "ready", "process": Process.current().as_json()})
             go = self._wait_for_go()
+            self._gpu = go["gpu"]
+            about["gpu_bytes"] = self._gpu.get("bytes", 0)
             with _step(work, "dumping"), _ports_held(go["connection"]):
                 inherited = self._dump(directory / IMAGES, work.check)
             self._tell({"kind": "resume"})
@@ -119,7 +122,14 @@ class _Dump:
             criu.Criu(tuple(self._order["criu"]), self._order["criu_version"]),
             "dump",
             directory,
-            ["--tree", str(self._pid), "--leave-running", *OPTIONS, *inherited.options()],
+            [
+                "--tree",
+                str(self._pid),
+                "--leave-running",
+                *OPTIONS,
+                *inherited.options(),
+                *self._plugins(directory),
+            ],
             log=directory / "dump.log",
             timeout=self._order["timeout"],
             check=check,
@@ -131,6 +141,10 @@ class _Dump:
             self._catalog.store, {path for pid in pids for path in procfs.mapped(pid)}
         )
         return inherited
+
+    def _plugins(self, directory: Path) -> list[str]:
+        """A folder without plugins: CRIU's own for CUDA would do over what is done already."""
+        return ["--libdir", str(directory)] if self._gpu else []
 
     def _index(
         self, directory: Path, inherited: _Inherited, check: Callable[[], None]
@@ -156,12 +170,16 @@ class _Dump:
             criu=self._order["criu_version"],
             inherited=tuple(inherited.names),
             needed=manifest.needed(
-                (each.path, each.size, each.library) for each in others.values()
+                [
+                    *((each.path, each.size, each.library) for each in others.values()),
+                    *((path, os.stat(path).st_size, True) for path in self._gpu.get("weights", [])),
+                ]
             ),
             digests=manifest.digests(found),
             noted=manifest.note(found),
             memory={str(each.path): (each.length, each.digest) for each in memory},
             sockets=tuple(inherited.connections),
+            gpu=self._gpu,
             cpu=checks.cpu_features(),
         )
         check()

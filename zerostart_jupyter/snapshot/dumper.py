@@ -84,11 +84,16 @@ class Dumper:
             raise revive(answer)
         self._process = Process.from_json(answer["process"])
 
-    def go(self, connection: dict[str, Any]) -> None:
-        """Let it dump. Our ends of its pipes go first: they must not be in the images."""
+    def go(self, connection: dict[str, Any], gpu: dict[str, Any] | None = None) -> None:
+        """Let it dump; `gpu` is what was taken out of one.
+
+        Our ends of its pipes go first: they must not be in the images.
+        """
         assert self._helper is not None
         assert self._helper.stdin is not None
-        send(self._helper.stdin.fileno(), {"kind": "go", "connection": connection})
+        send(
+            self._helper.stdin.fileno(), {"kind": "go", "connection": connection, "gpu": gpu or {}}
+        )
         self._let_go()
 
     def alive(self) -> bool:

@@ -40,7 +40,8 @@ class Manifest:
     the descriptors of its pipes, `inherited` CRIU's names of what its launcher had given it,
     `digests` the (bytes, sha256) of each image file, `memory` those of each file that restored
     processes map, by its path; `noted` what changes when a pages file is written to (see
-    `backing`); `sockets` the connections that closed.
+    `backing`); `sockets` the connections that closed; `gpu` the bytes and GPUs of
+    `gpu.kernel.Gpu.as_json`, empty where none was used.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Manifest:
     memory: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     noted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sockets: tuple[str, ...] = ()
+    gpu: Mapping[str, Any] = field(default_factory=dict)
     machine: str = field(default_factory=platform.machine)
     cpu: tuple[str, ...] = ()
     python: str = field(default_factory=platform.python_version)

@@ -23,9 +23,10 @@ _KINDS = {
     "anon_inode:bpf-prog": ("a BPF program", "Close it"),
     "anon_inode:kvm-vm": ("a virtual machine", "Stop it"),
 }
+_NVIDIA = "/dev/nvidia"
 _DEVICES = {
-    "/dev/nvidia": ("an NVIDIA GPU", "Snapshots of kernels with a GPU context come later"),
-    "/dev/kfd": ("an AMD GPU", "Snapshots of kernels with a GPU context come later"),
+    _NVIDIA: ("an NVIDIA device that is not CUDA's", "Call pynvml.nvmlShutdown(), or end graphics"),
+    "/dev/kfd": ("an AMD GPU", "Save with `--tier portable`"),
     "/dev/fuse": ("a FUSE filesystem", "Unmount it"),
     "/dev/kvm": ("a virtual machine", "Stop it"),
 }
@@ -41,26 +42,37 @@ class Obstacle:
 
 
 def obstacles(
-    pid: int, inherited: Sequence[str] = (), own: Collection[int | str] = ()
+    pid: int,
+    inherited: Sequence[str] = (),
+    own: Collection[int | str] = (),
+    *,
+    cuda: bool = False,
 ) -> Iterator[Obstacle]:
     """Everything of the process and its descendants that is in the way.
 
     `inherited` are targets of descriptors that its launcher gave it: a restore replaces them.
-    `own` holds the paths the kernel itself listens at.
+    `own` holds the paths the kernel itself listens at. With `cuda` the driver will take GPU memory
+    out of these processes first, and closes their devices.
     """
     pids = procfs.tree(pid)
     yield from _of_processes(pid, pids)
     opened = [each for one in pids for each in procfs.descriptors(one)]
     for each in opened:
         for prefix, (what, remedy) in (_KINDS | _DEVICES).items():
-            if each.target.startswith(prefix):
+            if each.target.startswith(prefix) and not (cuda and prefix == _NVIDIA):
                 yield Obstacle(_who(each.pid), what, remedy)
     yield from _outside_sockets(opened, inherited, own)
 
 
-def examine(pid: int, inherited: Sequence[str] = (), own: Collection[int | str] = ()) -> None:
+def examine(
+    pid: int,
+    inherited: Sequence[str] = (),
+    own: Collection[int | str] = (),
+    *,
+    cuda: bool = False,
+) -> None:
     """Raise SnapshotRefused that names all obstacles; nothing is frozen."""
-    found = list(dict.fromkeys(obstacles(pid, inherited, own)))
+    found = list(dict.fromkeys(obstacles(pid, inherited, own, cuda=cuda)))
     if found:
         raise SnapshotRefused(
             "This kernel cannot be saved: "

@@ -6,13 +6,16 @@ import contextlib
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease
 from zerostart_jupyter.snapshot import checks, namespace, procfs, tiers, trust, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
+from zerostart_jupyter.snapshot.gpu import kernel as gpu
 
 
 @dataclass
@@ -24,6 +27,8 @@ class Restored:
     reader: wire.Reader
     lease: Lease | None = None
     revive: dict[str, Any] | None = None
+    gpu: Mapping[str, Any] = field(default_factory=dict)
+    _process: Process | None = None
     _pidfd: int | None = None
     _group: int | None = None
 
@@ -32,6 +37,7 @@ class Restored:
         """The namespace that the kernel we were before an exec has made."""
         restored = cls(summary(info), taken["outer"], wire.Reader(taken["control"]))
         restored.revive = taken["revive"]
+        restored.gpu = info.manifest().gpu
         restored.found(taken["pid"])
         return restored
 
@@ -53,7 +59,13 @@ class Restored:
                 inside = procfs.status(each).get("NSpid", "").split()
                 if inside and int(inside[-1]) == pid:
                     self._pidfd = os.pidfd_open(each)
+                    self._process = Process.of(each)
                     self._group = each if os.getpgid(each) == each else None
+
+    def bring_gpu_back(self, settings: Settings | None = None) -> None:
+        """Move its GPU memory from its images onto the GPUs; raises GpuFailed."""
+        if self.gpu and self._process is not None:
+            gpu.bring_back(self.gpu, self._process, settings or Settings.read())
 
     def signal(self, number: int) -> None:
         """Pass a signal on, to the kernel's process group as Jupyter would."""
@@ -92,6 +104,7 @@ class Order:
     info: SnapshotInfo
     message: wire.Message
     lease: Lease
+    gpu: Mapping[str, Any] = field(default_factory=dict)
 
 
 def order(snapshot: str, settings: Settings | None = None) -> Order:
@@ -111,7 +124,8 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
     criu = tiers.choose(info.tier, settings)
     lease = catalog.store.lease(ROOM, info.id)
     try:
-        checks.before_restore(info, info.manifest(), criu)
+        manifest = info.manifest()
+        checks.before_restore(info, manifest, criu)
     except BaseException:
         lease.close()
         raise
@@ -121,7 +135,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
         "criu": list(criu.command),
         "timeout": settings.criu_timeout,
     }
-    return Order(info, message, lease)
+    return Order(info, message, lease, manifest.gpu)
 
 
 def prepare(snapshot: str, settings: Settings | None = None) -> Restored:
@@ -137,6 +151,7 @@ def prepare(snapshot: str, settings: Settings | None = None) -> Restored:
         namespace.enter(theirs.detach(), parent)
     theirs.close()
     restored = Restored(summary(asked.info), outer, wire.Reader(ours.detach()), asked.lease)
+    restored.gpu = asked.gpu
     restored.tell(asked.message)
     return restored
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 from zerostart_jupyter.snapshot import listening, random_states
@@ -55,9 +56,13 @@ def come_alive(
     message: Message,
     inherited: dict[int, str],
     *,
+    first: Callable[[], object],
     reseed: bool,
 ) -> None:
-    """Be the kernel of the connection the shepherd brought; tells it when that is done."""
+    """Be the kernel of the connection the shepherd brought; tells it when that is done.
+
+    `first` brings back what is not in the images; nothing of the user's runs before.
+    """
     global _channel, _snapshot
     old, _channel, _snapshot = _channel, channel, message["saved"]["id"]
     if old is not None:
@@ -65,6 +70,7 @@ def come_alive(
     try:
         os.environ.update(message["environment"])
         _reopen(inherited)
+        first()
         kernel.take_connection(message["connection_file"], message["connection"])
         tell_restored()
         if reseed:

@@ -31,6 +31,7 @@ from zerostart_jupyter.snapshot import (
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
 from zerostart_jupyter.snapshot.dumper import Dumper, Order
+from zerostart_jupyter.snapshot.gpu.saving import Moving
 from zerostart_jupyter.snapshot.launch import status_directory
 from zerostart_jupyter.snapshot.process import FINAL, Save, State
 from zerostart_jupyter.snapshot.quiesce import Sockets, places
@@ -84,15 +85,17 @@ def snapshot(
     replace: bool = False,
     reseed: bool = True,
     kernel_seconds: float | None = None,
+    park: bool = False,
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Saved:
     """Save this kernel under a name and go on; in a restored kernel the same call returns too.
 
     `reseed` gives restored kernels random states of their own; `kernel_seconds` is what it cost
-    to come this far, by default the time its cells have run. Raises SnapshotExists,
-    SnapshotRefused, CriuMissing and NotPermitted before anything is frozen, CriuFailed and
-    SnapshotError after the kernel has been put back.
+    to come this far, by default the time its cells have run. With `park` the GPU's memory
+    stays on the host afterwards, until it is woken. Raises SnapshotExists, SnapshotRefused,
+    CriuMissing and NotPermitted before anything is frozen, CriuFailed, GpuFailed and SnapshotError
+    after the kernel has been put back.
     """
     settings = settings or Settings.read()
     kernel = LiveKernel.current()
@@ -108,6 +111,7 @@ def snapshot(
         )
         return _saved(saving.save(asked, kernel.kernel.shell, settings, hub), restored=False)
     criu = choice.criu
+    gpu = Moving.plan(settings, park=park)
     with operation("snapshot", name, unit="steps", hub=hub) as work:
         order = Order(
             id=fresh_id(),
@@ -127,10 +131,10 @@ def snapshot(
             map_bytes=settings.map_mb << 20,
             status=str(status_directory(Path(kernel.connection_file))),
         )
-        return _run(kernel, order, work, reseed=reseed)
+        return _run(kernel, order, work, gpu, reseed=reseed)
 
 
-def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> Saved:
+def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, reseed: bool) -> Saved:
     sockets, channel, dumper = Sockets(kernel), Channel.open(), Dumper()
     inherited = revival.outputs(kernel)
     began = time.monotonic()
@@ -139,7 +143,7 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> 
             save.enter(State.PREFLIGHT, dumper.stop)
             own = places(kernel.connection()).values()
             forked.forget()  # they would be dumped with us, each at full size
-            preflight.examine(os.getpid(), _targets(inherited), own)
+            preflight.examine(os.getpid(), _targets(inherited), own, cuda=gpu.cuda)
             dumper.start(order, channel.ends(), sorted(inherited))
             work.on_cancel(dumper.cancel)
             work.check()
@@ -147,18 +151,22 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, *, reseed: bool) -> 
             save.enter(State.QUIESCING, sockets.take)
             kernel.mute_parent_poller()
             sockets.let_go()
+            gpu.take(save)
             save.enter(State.DUMPING)
             here = Process.current()
-            dumper.go(kernel.connection())
+            dumper.go(kernel.connection(), gpu.as_json())
             message = _wait(channel, dumper, here)
             if message["kind"] == "live":
                 save.enter(State.RESTORED)
                 save.forget()
                 work.forget()
-                revival.come_alive(kernel, sockets, channel, message, inherited, reseed=reseed)
+                revival.come_alive(
+                    kernel, sockets, channel, message, inherited, first=gpu.arrive, reseed=reseed
+                )
                 return _saved(message["saved"], restored=True)
             _raise_if_failed(message)
             save.enter(State.RESUMING)
+            gpu.resume()
             sockets.take()
             stood = time.monotonic() - frozen
             save.enter(State.INDEXING)

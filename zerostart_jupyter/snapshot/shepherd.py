@@ -219,6 +219,7 @@ class Shepherd:
                 f"The connection file {self._file} cannot be read: {error}.",
                 remedy="Start the kernel from Jupyter, which writes it.",
             ) from error
+        restored.bring_gpu_back()
         restored.tell(
             {
                 "kind": "live",

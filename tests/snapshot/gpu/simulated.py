@@ -110,23 +110,18 @@ def calls() -> list[str]:
 
 def used(uuid: str) -> int:
     """Bytes in use on one GPU, by processes that live."""
-    total = 0
-    for path in (root() / "processes").iterdir():
-        body = json.loads(path.read_text())
-        held = body["device"] == uuid and body["state"] in ("running", "locked")
-        if held and _born(body["pid"]) == body["born"]:
-            total += int(body["bytes"])
-    return total
+    return sum(each.usedGpuMemory for each in holders(uuid))
 
 
 def holders(uuid: str) -> list[SimpleNamespace]:
-    """The processes NVML lists of one GPU."""
+    """The processes NVML lists of one GPU; one that became another program lost what it held."""
     found = []
     for path in (root() / "processes").iterdir():
         body = json.loads(path.read_text())
+        pid = body["pid"]
         held = body["device"] == uuid and body["state"] in ("running", "locked")
-        if held and _born(body["pid"]) == body["born"]:
-            found.append(SimpleNamespace(pid=body["pid"], usedGpuMemory=body["bytes"]))
+        if held and _born(pid) == body["born"] and _maps_cuda(pid):
+            found.append(SimpleNamespace(pid=pid, usedGpuMemory=body["bytes"]))
     return found
 
 
@@ -193,9 +188,8 @@ def _read(pid: int) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(_place(pid).read_text())
     except FileNotFoundError:
         # One that came out of an image is where its original was when it was dumped.
-        maps = Path(f"/proc/{pid}/maps").read_text()
         image = root() / "image.json"
-        if "libcuda.so.1" not in maps or not image.exists():
+        if not _maps_cuda(pid) or not image.exists():
             raise RuntimeError("CUDA_ERROR_NOT_INITIALIZED") from None
         body = json.loads(image.read_text())
     return body
@@ -212,7 +206,16 @@ def _place(pid: int) -> Path:
     """By what a process is from inside and from outside of its namespace alike."""
     status = Path(f"/proc/{pid}/status").read_text()
     inside = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1]
-    return root() / "processes" / f"{inside}-{_born(pid)}.json"
+    # Not by its birth: CRIU restores into a time namespace, where clocks count otherwise.
+    namespace = os.readlink(f"/proc/{pid}/ns/pid").strip("pid:[]")
+    return root() / "processes" / f"{inside}-{namespace}.json"
+
+
+def _maps_cuda(pid: int) -> bool:
+    try:
+        return "libcuda.so.1" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
 
 
 def _born(pid: int) -> str:

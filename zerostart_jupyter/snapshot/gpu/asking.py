@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zerostart_jupyter import __version__
@@ -27,10 +28,14 @@ _STEP = 0.01
 
 @dataclass(frozen=True)
 class Helper:
-    """The helper of this user; `process` is the kernel it is asked about."""
+    """The helper of this user; `process` is the kernel it is asked about.
+
+    `path` is where the helper finds its modules, by default where this process finds them.
+    """
 
     settings: Settings
     process: Process = field(default_factory=Process.current)
+    path: Sequence[str] = field(default_factory=lambda: where())
 
     def ask(self, do: str, **more: object) -> wire.Message:
         """Its answer; raises GpuFailed with what went wrong, and when it did not answer."""
@@ -80,7 +85,7 @@ class Helper:
     @property
     def name(self) -> str:
         """Its address, one for each user, version, Python and place modules come from."""
-        about = (__version__, sys.executable, os.environ.get("PYTHONPATH", ""), *sys.path)
+        about = (__version__, sys.executable, *self.path)
         return (
             f"zerostart-gpu-{os.geteuid()}-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}"
         )
@@ -91,11 +96,8 @@ class Helper:
 
     def _start(self) -> None:
         environ = launch.environment()
-        # What this kernel installed into environments of its own is on its path alone.
-        known = [path for path in sys.path if path and os.path.isdir(path)]
-        environ["PYTHONPATH"] = os.pathsep.join(
-            dict.fromkeys([*filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)), *known])
-        )
+        known = filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))
+        environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*known, *self.path]))
         environ.pop("CUDA_VISIBLE_DEVICES", None)  # the driver counts all of them
         subprocess.run(
             self._command(),
@@ -114,6 +116,11 @@ class Helper:
             f"The GPU's driver did not answer within {seconds:g} s ({do.replace('_', ' ')}).",
             remedy="Set ZS_GPU_TIMEOUT to more seconds if the kernel holds that much.",
         )
+
+
+def where() -> list[str]:
+    """The folders modules come from here, those included that this kernel installed into."""
+    return [path for path in sys.path if path and os.path.isdir(path)]
 
 
 def _user(door: socket.socket) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 
 from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import GpuFailed
@@ -17,9 +18,9 @@ _PLACES = ("/usr/local/bin", "/usr/local/cuda/bin", "/usr/bin")
 _REMEDY = "Install cuda-core: `%zs_install cuda-core cuda-bindings`."
 
 
-def capability() -> Capability:
-    """Which one would be used; imports neither and runs neither."""
-    if _module():
+def capability(path: Sequence[str] | None = None) -> Capability:
+    """Which one would be used by a helper with this path; imports neither and runs neither."""
+    if _module(path or sys.path):
         return Capability(NAME, True, f"{_MODULE}.checkpoint, in a process of its own")
     program = _program()
     if program:
@@ -32,7 +33,7 @@ def capability() -> Capability:
 def driver(timeout: float) -> Driver:
     """The driver to use: cuda.core, else the program; raises GpuFailed if there is none."""
     problem = f"there is no {_MODULE}"
-    if _module():
+    if _module(sys.path):
         try:
             return CudaCore()
         except Exception as error:  # an import that fails for any reason of its own
@@ -45,14 +46,13 @@ def driver(timeout: float) -> Driver:
     )
 
 
-def _module() -> bool:
-    try:
-        return importlib.util.find_spec(f"{_MODULE}.checkpoint") is not None or (
-            # A wheel keeps it once for each major version of CUDA, to be chosen when imported.
-            importlib.util.find_spec(f"{_MODULE}.cu13.checkpoint") is not None
-        )
-    except (ImportError, ValueError, OSError):
-        return False
+def _module(path: Sequence[str]) -> bool:
+    # A wheel keeps it once for each major version of CUDA, to be chosen when it is imported.
+    return any(
+        os.path.isfile(os.path.join(each, "cuda", "core", kind, "checkpoint.py"))
+        for each in path
+        for kind in ("", "cu13", "cu12")
+    )
 
 
 def _program() -> str | None:

@@ -54,10 +54,9 @@ class Gpu:
         if self._process.near:
             limits.demand(limits.of_process(self._process.pid, self.machine))
 
-    def demand_room(self, what: str) -> None:
-        """Raise SnapshotRefused unless the host can take what the GPU holds."""
-        if not self.parked:
-            limits.demand_room(self.bytes, what)
+    def demand_room(self, what: str, *, less: int = 0) -> None:
+        """Raise SnapshotRefused unless the host can take what the GPU holds, `less` some of it."""
+        limits.demand_room(max(0, self.bytes - less), what)
 
     def lock(self) -> None:
         """Let what runs on the GPU finish, and hold back what follows; raises GpuFailed."""
@@ -92,18 +91,19 @@ class Gpu:
         return max(0, machine.used - before.used)
 
     def as_json(self) -> dict[str, Any]:
-        """What a manifest keeps of it: bytes and GPUs."""
-        return {"bytes": self.freed, "machine": self.machine.as_json()}
+        """What a manifest keeps of it: bytes, GPUs, and where the helper finds its modules."""
+        path = list(self._helper.path)
+        return {"bytes": self.freed, "machine": self.machine.as_json(), "path": path}
 
 
 def bring_back(about: Mapping[str, Any], process: Process, settings: Settings) -> None:
     """Have a restored kernel's memory on the GPUs that are here; raises GpuFailed."""
-    Helper(settings, process).ask("put_back", saved=about["machine"])
+    Helper(settings, process, about["path"]).ask("put_back", saved=about["machine"])
 
 
 def restorable(about: Mapping[str, Any]) -> list[str]:
     """Why a snapshot's GPU memory could not come back here, in words; empty if it can."""
-    conditions = [finding.capability(), limits.permission()]
+    conditions = [finding.capability(about["path"]), limits.permission()]
     wrong = [each.reason.rstrip(".") for each in conditions if not each]
     try:
         here = devices.read()
