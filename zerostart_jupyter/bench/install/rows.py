@@ -135,7 +135,8 @@ def http_clients(ground: Ground) -> list[Case]:
         return Subject(measure)
 
     names = clients.importable(tls=url.startswith("https"))
-    ground.note(f"  left out, not installed: {sorted(set(clients.CLIENTS) - set(names))}")
+    if missing := set(clients.CLIENTS) - set(clients.importable(tls=True)):
+        ground.note(f"  Left out, not installed: {'; '.join(sorted(missing))}.")
     who = {name: subject(name) for name in names}
     within = ground.fetched.folder.parent
     taken = take_turns(who, ground.rounds, within, ground.turn, ground.note)

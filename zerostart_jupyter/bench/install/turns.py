@@ -133,10 +133,8 @@ def take_turns(
                         note(f"  {number + 1}/{rounds} {name}: failed: {error}")
                         continue
                     taken[name].samples.append(sample)
-                    note(
-                        f"  {number + 1}/{rounds} {name}: "
-                        f"{sample.seconds:.3f} s, CPU {sample.cpu:.3f} s"
-                    )
+                    cpu = f", CPU {sample.cpu:.3g} s" if sample.cpu else ""
+                    note(f"  {number + 1}/{rounds} {name}: {sample.seconds:.3g}{cpu}")
     return taken
 
 
