@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from zerostart_jupyter.install import children
+
 ROOM = "environments"
 OURS = ".zerostart"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -40,9 +42,10 @@ def activate(root: Path) -> None:
     if site in sys.path:
         sys.path.remove(site)
     sys.path.insert(_first_site(), site)
-    for name, path in (("PYTHONPATH", site), ("PATH", programs)):
+    ours = [str(children.prepare(root, site_of(root))), site]
+    for name, paths in (("PYTHONPATH", ours), ("PATH", [programs])):
         parts = [each for each in os.environ.get(name, "").split(os.pathsep) if each]
-        os.environ[name] = os.pathsep.join([path, *(each for each in parts if each != path)])
+        os.environ[name] = os.pathsep.join([*paths, *(each for each in parts if each not in paths)])
     importlib.invalidate_caches()
 
 

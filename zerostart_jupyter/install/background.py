@@ -51,6 +51,8 @@ class Job:
         closure = Closure(names, request.extras())
         self._environment = environment or Environment(root, copy=settings.no_shared_cache)
         self.pending = pending(root, names, self._demand, closure.of)
+        if environment is None:
+            self.pending.early = self._offer
         self.pipeline = Pipeline(
             lock,
             self._environment,
@@ -112,6 +114,12 @@ class Job:
                 [each.name, each.version, each.sha256] for each in self._lock.packages
             ]
         }
+
+    def _offer(self, name: str, files: Mapping[str, str]) -> None:
+        """Make a distribution's programs at once: started early, they wait for their imports."""
+        if "entry_points.txt" in files:
+            (locked,) = (each for each in self._lock.packages if each.name == name)
+            self._environment.offer(locked, files["entry_points.txt"].encode())
 
     def _demand(self, name: str) -> None:
         self.pipeline.demand(name)

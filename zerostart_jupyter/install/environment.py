@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,7 +182,7 @@ class Environment:
         part.replace(target)  # never written through a link into the store
 
     def _finish(self, locked: Locked, wheel: StoredWheel, dist_info: Path) -> None:
-        made = list(self._make_scripts(locked, wheel))
+        made = self._make_scripts(locked, wheel)
         installer = dist_info / "INSTALLER"
         installer.unlink(missing_ok=True)
         installer.write_bytes(_INSTALLER)
@@ -202,15 +202,21 @@ class Environment:
         target.unlink(missing_ok=True)
         target.write_text(out.getvalue(), encoding="utf-8")
 
-    def _make_scripts(self, locked: Locked, wheel: StoredWheel) -> Iterator[Path]:
-        if f"{SITE}/{wheel.dist_info}/entry_points.txt" not in wheel.files:
-            return
-        points = wheel.tree / SITE / wheel.dist_info / "entry_points.txt"
-        for each in programs(points.read_bytes(), locked.wheel):
+    def offer(self, locked: Locked, points: bytes) -> list[Path]:
+        """Make the programs of an entry_points.txt, which may be known before its wheel is here."""
+        made = []
+        for each in programs(points, locked.wheel):
             script = Script(each.name, each.module, each.attribute, each.section)  # type: ignore[arg-type]
             _, data = script.generate(self._python, "posix")
             self._write_script(self.bin / each.name, data)
-            yield self.bin / each.name
+            made.append(self.bin / each.name)
+        return made
+
+    def _make_scripts(self, locked: Locked, wheel: StoredWheel) -> list[Path]:
+        if f"{SITE}/{wheel.dist_info}/entry_points.txt" not in wheel.files:
+            return []
+        points = wheel.tree / SITE / wheel.dist_info / "entry_points.txt"
+        return self.offer(locked, points.read_bytes())
 
     def _moved(self, row: Sequence[str], prefix: str, name: str) -> list[str]:
         if not row[0].startswith(prefix):

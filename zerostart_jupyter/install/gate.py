@@ -54,7 +54,10 @@ class Pending:
         self.missing = set(names)
         self.unnamed = set(names)
         self._files: dict[str, dict[str, str]] = {}
+        self._roots: dict[str, dict[str, frozenset[str]]] = {}  # root -> distribution -> below
         self._error: ZerostartError | None = None
+        self.early: Callable[[str, dict[str, str]], object] = lambda name, files: None
+        self.tell: Callable[[], None] = lambda: None  # called when there is news for children
         self._forked = False
         self._watched = False
 
@@ -68,19 +71,22 @@ class Pending:
         """Claim names that a distribution may turn out not to have; it is still unnamed."""
         with self._changed:
             if name in self.missing:
-                for root, below in names.roots.items():
-                    gate.add(root, below, self, name)
+                self._add(name, names)
 
     def claim(self, name: str, names: ImportNames, files: dict[str, str] | None = None) -> None:
         """Note what a distribution can be imported as, and its dist-info files if known."""
+        self.early(name, files or {})
         with self._changed:
             if name in self.missing:
-                for root, below in names.roots.items():
-                    gate.add(root, below, self, name)
+                self._add(name, names)
                 if files:
                     self._files[name] = files
+            before = bool(self.unnamed)
             self.unnamed.discard(name)
+            news = before and not self.unnamed
             self._changed.notify_all()
+        if news:
+            self.tell()
 
     def land(self, name: str) -> None:
         """Let the imports of a distribution go on; its files are all there."""
@@ -99,11 +105,24 @@ class Pending:
             self._error = error
             self.unnamed.clear()
             self._changed.notify_all()
+        self.tell()
+
+    def told(self) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+        """What another process has to know to wait as this one does; and texts of dist-infos."""
+        with self._changed:
+            roots = {
+                root: [[name, sorted(below)] for name, below in claims.items()]
+                for root, claims in self._roots.items()
+            }
+            error = None if self._error is None else str(self._error)
+            body = {"names": sorted(self.missing), "unnamed": sorted(self.unnamed)}
+            return {**body, "roots": roots, "error": error}, dict(self._files)
 
     def after_fork(self) -> None:
         """In a child nobody downloads; the parent's markers tell what has come."""
         self._changed = threading.Condition()
         self._forked = True
+        self.tell = lambda: None
 
     def wait(self, names: Iterable[str], what: str = "") -> None:
         """Return once these and what they need are there; raise if they will not come.
@@ -140,6 +159,11 @@ class Pending:
         self.wait([name for name in sorted(self.missing) if name not in self._files])
         for name, files in sorted(self._files.items()):
             yield _Coming(self, name, dict(files))
+
+    def _add(self, name: str, names: ImportNames) -> None:
+        for root, below in names.roots.items():
+            gate.add(root, below, self, name)
+            self._roots.setdefault(root, {})[name] = below
 
     def _left(self, asked: Sequence[str]) -> list[str]:
         needed = {each for name in asked for each in self._closure(name)}

@@ -16,7 +16,7 @@ from zerostart_jupyter.core.errors import AlreadyImported, ResolveError, Zerosta
 from zerostart_jupyter.core.events import Hub, Operation, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease, Store
-from zerostart_jupyter.install import activation, answers, live
+from zerostart_jupyter.install import activation, answers, children, live
 from zerostart_jupyter.install.gate import NOTICE, gate
 from zerostart_jupyter.install.indexes import Indexes, read_indexes
 from zerostart_jupyter.install.lock import Lock
@@ -153,7 +153,8 @@ def install(
             job = partial(_job, request, lock, found.environment)
         if not found.done:
             start = partial(job, store, settings, indexes, work)
-            _start(found, lock, start, store, work, stack.pop_all(), started)
+            told = activate and own is None
+            _start(found, lock, start, store, work, stack.pop_all(), started, told=told)
         if activate and own is None:
             found.activate()
         found.seconds = time.perf_counter() - started
@@ -257,6 +258,8 @@ def _start(
     work: Operation,
     stack: contextlib.ExitStack,
     started: float,
+    *,
+    told: bool,
 ) -> None:
     background = _import_ours("background")
     found.warm = False
@@ -265,6 +268,10 @@ def _start(
         found._cancel, found._demand = work.cancel, job.pipeline.demand
         gate.open(job.pending)
         job.guess(live.shadowed(lock))
+        if told:
+            lock_file = store.root / "locks" / f"build-{found.environment.name}"
+            job.pending.tell = partial(children.tell, job.pending, lock_file)
+            job.pending.tell()
     except BaseException:
         stack.__exit__(*sys.exc_info())
         raise
