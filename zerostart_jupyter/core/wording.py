@@ -14,6 +14,8 @@ _DOING = {
     "load": "Loading",
     "snapshot": "Saving snapshot",
     "restore": "Restoring",
+    "export": "Exporting",
+    "import": "Importing",
     "setup": "Setting up",
 }
 _DID = {
@@ -22,6 +24,8 @@ _DID = {
     "load": "Loaded",
     "snapshot": "Saved snapshot",
     "restore": "Restored",
+    "export": "Exported",
+    "import": "Imported",
     "setup": "Set up",
 }
 BAR = 24  # characters of a full bar

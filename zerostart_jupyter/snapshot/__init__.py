@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from zerostart_jupyter.snapshot.catalog import SnapshotInfo as SnapshotInfo
     from zerostart_jupyter.snapshot.clones import Clone as Clone
     from zerostart_jupyter.snapshot.clones import clone as clone
+    from zerostart_jupyter.snapshot.exchange.exporting import Exported as Exported
+    from zerostart_jupyter.snapshot.exchange.exporting import export as export
+    from zerostart_jupyter.snapshot.exchange.importing import import_ as import_
     from zerostart_jupyter.snapshot.forked import auto as auto
     from zerostart_jupyter.snapshot.forked import undo as undo
     from zerostart_jupyter.snapshot.gpu.parking import park as park
@@ -29,6 +32,9 @@ _HOMES = {
     "SnapshotInfo": "catalog",
     "Clone": "clones",
     "clone": "clones",
+    "Exported": "exchange.exporting",
+    "export": "exchange.exporting",
+    "import_": "exchange.importing",
     "auto": "forked",
     "undo": "forked",
     "park": "gpu.parking",

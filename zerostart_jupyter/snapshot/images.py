@@ -78,6 +78,22 @@ def add(directory: Path, sizes: Mapping[Path, int], mode: int) -> dict[Path, int
     return ids
 
 
+def move(directory: Path, places: Mapping[str, str]) -> None:
+    """Have files be looked for elsewhere: old path -> new path."""
+    moved = {os.fsencode(old): os.fsencode(new) for old, new in places.items()}
+
+    def change(fields: list[Field]) -> list[Field]:
+        return [
+            block(_NAME, moved[value])
+            if each == _NAME and isinstance(value, bytes) and value in moved
+            else (each, kind, value)
+            for each, kind, value in fields
+        ]
+
+    changed = [_with_regular(entry, change) for entry in _entries(directory)]
+    write(directory / "files.img", _MAGIC, changed)
+
+
 def _entry(path: Path, identifier: int, size: int, mode: int) -> list[Field]:
     regular = [
         number(_FILE, identifier),
