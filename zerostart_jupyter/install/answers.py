@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install.indexes import Indexes
@@ -30,8 +31,8 @@ def cached(store: Store, key: str, hours: float) -> Lock | None:
 
 
 def keep(store: Store, key: str, lock: Lock) -> None:
-    """Remember an answer, in place of an older one."""
-    if lock.volatile:
+    """Remember an answer, in place of an older one; none in which a password stands."""
+    if lock.volatile or any(urlsplit(each.url).username for each in lock.packages):
         return
     store.remove(ROOM, key)
     with store.publish(ROOM, key, lock.as_json()):

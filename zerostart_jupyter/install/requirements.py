@@ -43,7 +43,9 @@ class Request:
     @property
     def title(self) -> str:
         """A few words for a progress line."""
-        words = [*self.specs, *(path.name for path in self.files)]
+        # an address may hold a password before its host, and a signature in its query
+        specs = [re.sub(r"(://)[^/@\s]+@|\?[^#\s]*(?=#|\s|$)", r"\1", each) for each in self.specs]
+        words = [*specs, *(path.name for path in self.files)]
         shown = ", ".join(words[:3]) or "nothing"
         return shown + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
