@@ -3,7 +3,9 @@ PYTHON ?= python3
 SETUP = $(PYTHON) tools/setup.py
 CHECK = .venv/bin/python tools/check.py
 
-.PHONY: help setup demo test test-all test-gpu test-vllm lint format docs clean
+FUZZ_SECONDS ?= 300
+
+.PHONY: help setup demo test test-all test-gpu test-vllm fuzz lint format docs clean
 
 help:
 	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
@@ -11,6 +13,7 @@ help:
 	@echo "make test-all   the long ones too"
 	@echo "make test-gpu   those that need an NVIDIA GPU"
 	@echo "make test-vllm  a real vLLM engine on the CPU, 3 GB in an environment of its own"
+	@echo "make fuzz       atheris against all that reads a wheel, for FUZZ_SECONDS=300"
 	@echo "make lint       ruff, mypy, import-linter, tsc and the panel's unit tests"
 	@echo "make format     format what ruff can"
 	@echo "make docs       write the generated pages of docs/ anew"
@@ -39,6 +42,10 @@ test-vllm:
 	@$(SETUP) dev
 	@.venv/bin/python tools/set_up_vllm.py engine
 	@$(CHECK) vllm
+
+fuzz:
+	@$(SETUP) dev
+	@.venv/bin/python tools/fuzz.py $(FUZZ_SECONDS)
 
 lint:
 	@$(SETUP) dev frontend

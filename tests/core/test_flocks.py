@@ -160,3 +160,23 @@ def test_a_file_system_without_locks_says_so(
     with pytest.raises(OSError, match="No locks"):
         Flock.on_file(tmp_path / "a")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_can_only_be_read_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = os.open
+
+    def refuse(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return there(path, flags, *mode)
+
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    held = Flock.on_file(tmp_path / "lock")
+    assert held is not None
+    assert Flock.on_file(tmp_path / "lock", shared=True) is None
+    held.release()
+    with pytest.raises(OSError, match="Read-only file system"):
+        Flock.on_file(tmp_path / "missing")

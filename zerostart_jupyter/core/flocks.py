@@ -7,6 +7,7 @@ would give back one that its parent still needs.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -28,7 +29,12 @@ class Flock:
         Raises OSError where the place cannot be used.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return cls._attempt(path, os.O_RDWR | os.O_CREAT, shared)
+        try:
+            return cls._attempt(path, os.O_RDWR | os.O_CREAT, shared)
+        except OSError as error:
+            if error.errno != errno.EROFS or not path.exists():
+                raise
+        return cls._attempt(path, os.O_RDONLY, shared)  # such a cache is good for what is in it
 
     @classmethod
     def on_directory(cls, path: Path) -> Flock | None:

@@ -352,6 +352,7 @@ def _bury(staging: Path) -> bool:
 
 def _age(path: Path) -> float:
     try:
-        return time.time() - path.stat().st_mtime
+        # What is from the future has as long to go: a clock that was wrong keeps nothing for ever.
+        return abs(time.time() - path.stat().st_mtime)
     except OSError:
         return 0.0

@@ -39,15 +39,19 @@ _NOTHING_DEFLATED = 2  # bytes
 _ZIP64, _UNICODE_PATH = 1, 0x7075
 _BOMB_BYTES = 100 << 20
 _BOMB_RATIO = 200
+_SHOWN = 300  # characters of a reason
 _MEMBERS = 500_000
 _DIRECTORY_BYTES = 128 << 20
 _NAME_BYTES, _DEPTH = 1024, 100
 
 
 def reject(wheel: str, reason: str) -> NoReturn:
-    """Raise WheelRejected naming the wheel and the reason."""
+    """Raise WheelRejected naming the wheel and the reason, on one line that is safe to print."""
+    shown = reason if len(reason) <= _SHOWN else f"{reason[:_SHOWN]}…"
+    if not shown.isprintable():
+        shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
     raise WheelRejected(
-        f"{wheel} was refused: {reason}.",
+        f"{wheel} was refused: {shown}.",
         remedy="Nothing of it was installed; report it to the index it came from.",
     )
 

@@ -54,18 +54,24 @@ def prune(store: Store, *, days: float) -> tuple[int, int]:
     """
     before = size(store.root)
     removed = store.sweep()
-    limit = time.time() - days * DAY
+    now = time.time()
+    limit = now - days * DAY
     needed: set[str] = set()
     for entry in store.entries(activation.ROOM):
-        if _used(entry) <= limit and store.remove(activation.ROOM, entry.key):
+        if _passed(_used(entry), now) <= limit and store.remove(activation.ROOM, entry.key):
             removed += 1
         else:
             needed.update(sha256 for _, _, sha256 in entry.about.get("distributions", []))
     for room in (_WHEELS, answers.ROOM):
         for entry in store.entries(room):
-            if entry.created <= limit and entry.key not in needed:
+            if _passed(entry.created, now) <= limit and entry.key not in needed:
                 removed += store.remove(room, entry.key)
     return removed, max(0, before - size(store.root))
+
+
+def _passed(moment: float, now: float) -> float:
+    """A moment, or now if it is still to come: the clock was wrong then, or is."""
+    return min(moment, now)
 
 
 def _environment(entry: Entry) -> Item:

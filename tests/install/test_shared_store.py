@@ -1,0 +1,121 @@
+"""One store for several environments and processes: edits are noticed, the killed are replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.install.conftest import Bring, publish
+from tests.install.wheels import make, noise
+from tests.servers.index import Index
+from zerostart_jupyter.core.store import Store
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+CODE = """
+import json, sys
+from pathlib import Path
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.install import IndexOptions, gather, install
+request = gather(["zs-pair"], index=IndexOptions(index_url=sys.argv[1]))
+settings = Settings.read(cache=Path(sys.argv[2]), chunk_mb=1, parallel_downloads=4)
+print(json.dumps(install(request=request, settings=settings, activate=False).as_json()))
+"""
+CONTENT = b"NAME = 'zs-edit'\n"
+
+
+def in_place(path: Path) -> None:
+    """Another content of the same size, and the time of change that it had before."""
+    before = path.stat()
+    with open(path, "r+b") as file:
+        file.write(b"EVIL")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def touched(path: Path) -> None:
+    """Another content of the same size."""
+    with open(path, "r+b") as file:
+        file.write(b"EVIL")
+    os.utime(path, ns=(0, 0))
+
+
+def longer(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"evil()\n")
+
+
+def shorter(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+UNSEEN = pytest.mark.xfail(strict=True, reason="only size and time of change are compared")
+
+
+@pytest.mark.parametrize("edit", [pytest.param(in_place, marks=UNSEEN), touched, longer, shorter])
+def test_an_edit_through_a_link_is_not_linked_again(
+    edit: Callable[[Path], None], bring: Bring, index: Index
+) -> None:
+    publish(index, make("zs-edit", files={"zs_edit.py": CONTENT}), make("zs-more"))
+    first = bring("zs-edit")
+    edit(first.site_packages / "zs_edit.py")
+    second = bring("zs-edit", "zs-more")
+    assert (second.site_packages / "zs_edit.py").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("how", ["removed", "exchanged", "a link"])
+def test_a_store_file_that_is_another_is_not_linked(
+    how: str, bring: Bring, index: Index, store: Store
+) -> None:
+    publish(index, make("zs-edit", files={"zs_edit.py": CONTENT}), make("zs-more"))
+    bring("zs-edit")
+    (file,) = store.root.glob("wheels/*/tree/site/zs_edit.py")
+    file.unlink()
+    if how == "exchanged":
+        file.write_bytes(b"EVIL" + CONTENT[4:])
+    if how == "a link":
+        file.symlink_to(os.devnull)
+    second = bring("zs-edit", "zs-more")
+    assert (second.site_packages / "zs_edit.py").read_bytes() == CONTENT
+
+
+def start(index: Index, cache: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CODE, index.url, str(cache)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_one_of_two_is_killed_and_the_other_finishes(index: Index, tmp_path: Path) -> None:
+    wheel = make("zs-pair", files={"zs_pair.py": b"", "zs_pair.bin": noise(3 << 20)})
+    publish(index, wheel)
+    held = index.of(wheel).hold = threading.Event()
+    cache = tmp_path / "cache"
+    first = start(index, cache)
+    deadline = time.monotonic() + PATIENCE
+    while not list(cache.glob("wheels/.staging-*")):  # the first one is in the middle of it
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    second = start(index, cache)
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=PATIENCE)
+    index.of(wheel).hold = None
+    held.set()
+    said, _ = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0
+    environment = Path(json.loads(said)["environment"])
+    assert next(environment.rglob("zs_pair.bin")).stat().st_size == 3 << 20
+    store = Store(cache)
+    store.sweep()
+    assert not list(cache.glob("*/.staging-*"))
+    assert [entry.path for entry in store.entries("environments")] == [environment]
