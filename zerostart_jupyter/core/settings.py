@@ -177,6 +177,13 @@ class Settings:
         lambda: False,
         shown="0",
     )
+    no_import_offers: bool = _setting(
+        "ZS_NO_IMPORT_OFFERS",
+        "Never offer to install what a cell failed to import.",
+        _flag,
+        lambda: False,
+        shown="0",
+    )
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:

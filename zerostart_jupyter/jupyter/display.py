@@ -58,7 +58,7 @@ class CellDisplay:
             return
         if view.state.final:
             self._closed.add(view.id)
-        if not _has_display():
+        if not has_display():
             if view.state.final:
                 print(line(view))
             return
@@ -74,7 +74,8 @@ class CellDisplay:
             del self._shown[view.id]
 
 
-def _has_display() -> bool:
+def has_display() -> bool:
+    """Whether what is displayed reaches a notebook, and not a terminal."""
     kernelapp = sys.modules.get("ipykernel.kernelapp")
     return kernelapp is not None and kernelapp.IPKernelApp.initialized()
 

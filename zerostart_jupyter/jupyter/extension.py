@@ -10,6 +10,7 @@ from zerostart_jupyter.jupyter.completion import Completion
 from zerostart_jupyter.jupyter.config import Zerostart
 from zerostart_jupyter.jupyter.display import CellDisplay
 from zerostart_jupyter.jupyter.magics import ZerostartMagics
+from zerostart_jupyter.jupyter.missing import MissingImports
 from zerostart_jupyter.jupyter.points import UndoPoints
 from zerostart_jupyter.jupyter.status import KernelStatus
 from zerostart_jupyter.jupyter.widgets import show_again
@@ -29,6 +30,7 @@ class _Loaded:
     status: KernelStatus
     completion: Completion
     points: UndoPoints
+    missing: MissingImports
     forget_restored: Callable[[], None]
     forget_returned: Callable[[], None]
     forget_parked: Callable[[], None]
@@ -51,7 +53,15 @@ def load(shell: InteractiveShell) -> None:
     shell.register_magics(magics)
     status = KernelStatus()
     points = UndoPoints(shell, lambda state: status.note("undo", state))
-    loaded = _Loaded(config, CellDisplay(), status, Completion(shell), points, *[lambda: None] * 3)
+    loaded = _Loaded(
+        config,
+        CellDisplay(),
+        status,
+        Completion(shell),
+        points,
+        MissingImports(shell, config),
+        *[lambda: None] * 3,
+    )
     loaded.forget_restored = on_restored(loaded.restored)
     loaded.forget_returned = on_returned(show_again)
     loaded.forget_parked = wake_before_cells(shell)
@@ -59,6 +69,7 @@ def load(shell: InteractiveShell) -> None:
     loaded.status.open()
     loaded.completion.open()
     loaded.points.open()
+    loaded.missing.open()
     setattr(shell, _LOADED, loaded)
 
 
@@ -70,6 +81,7 @@ def unload(shell: InteractiveShell) -> None:
     loaded.forget_restored()
     loaded.forget_returned()
     loaded.forget_parked()
+    loaded.missing.close()
     loaded.points.close()
     loaded.completion.close()
     loaded.status.close()
