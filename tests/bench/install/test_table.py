@@ -11,6 +11,7 @@ import pytest
 from zerostart_jupyter.bench.install import clients, measure, nginx, rows, subjects, table
 from zerostart_jupyter.bench.install.rows import Ground, Row, compared
 from zerostart_jupyter.bench.install.servers import Link
+from zerostart_jupyter.bench.install.turns import Sample, Subject, Turn, python
 from zerostart_jupyter.bench.install.wheels import Fetched
 from zerostart_jupyter.bench.report import Case
 from zerostart_jupyter.cli.main import main
@@ -56,6 +57,17 @@ def test_each_comparison_runs(here: Callable[..., None]) -> None:
         assert case.load is not None
         assert case.note == "wanted 1"
     assert report.versions["uv"][0].isdigit()
+
+
+def test_a_row_that_cannot_be_prepared_is_not_the_end(here: Callable[..., None]) -> None:
+    def prepare(turn: Turn) -> None:
+        turn.run(python("import sys; sys.exit('no room')"))
+
+    broken = {name: Subject(lambda turn: Sample(1.0), prepare) for name in ("zerostart", "uv")}
+    here(("broken", Link(), compared(broken)), ("cold", Link(), compared(subjects.cold())))
+    first, second = measure(1, lambda text: None).cases
+    assert (first.ours, first.failed) == ((), ("no room",))
+    assert len(second.ours) == len(second.theirs) == 1
 
 
 @needs_nginx

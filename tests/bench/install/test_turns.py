@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zerostart_jupyter.bench.install import memory
+from zerostart_jupyter.bench.install import memory, turns
 from zerostart_jupyter.bench.install.servers import Index
 from zerostart_jupyter.bench.install.turns import Failed, Sample, Subject, Turn, python, take_turns
 
@@ -49,6 +49,13 @@ class TestTurn:
             at(tmp_path).run(python("import sys; sys.exit('first\\nit broke\\n')"))
         with pytest.raises(Failed, match="nothing"):
             at(tmp_path).run(python("raise SystemExit(3)"))
+
+    def test_nothing_is_waited_for_without_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(turns, "PATIENCE", 0.2)
+        with pytest.raises(Failed, match="not done"):
+            at(tmp_path).run(python("import threading; threading.Event().wait()"))
 
 
 class TestTakeTurns:

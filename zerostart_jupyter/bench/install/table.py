@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from zerostart_jupyter import __version__
 from zerostart_jupyter.bench.install import nginx
 from zerostart_jupyter.bench.install.rows import ROWS
+from zerostart_jupyter.bench.install.turns import Failed
 from zerostart_jupyter.bench.install.wheels import fetch
 from zerostart_jupyter.bench.report import Case, Report
 from zerostart_jupyter.core.errors import SettingsError
@@ -38,7 +39,11 @@ def measure(
         title = row.title(fetched)
         if only in title and rounds:
             note(title)
-            cases += row.cases(fetched, rounds, note)
+            try:
+                cases += row.cases(fetched, rounds, note)
+            except Failed as error:  # before its first round; the other rows are still wanted
+                note(f"  failed: {error}")
+                cases.append(Case(title, (), "", (), row.wanted, failed=(str(error),)))
     return Report("Installing, beside uv", tuple(cases), _versions())
 
 

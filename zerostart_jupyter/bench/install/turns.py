@@ -57,16 +57,19 @@ class Turn:
 
     def run(self, command: Sequence[str]) -> None:
         """Run it, in the scratch directory. Raises Failed."""
-        done = subprocess.run(
-            command,
-            cwd=self.scratch,
-            env=self.environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.scratch,
+                env=self.environ,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"not done after {PATIENCE} s") from error
         if done.returncode:
             raise Failed((done.stderr.strip().splitlines() or ["it said nothing"])[-1].strip())
 
