@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from zerostart_jupyter import snapshot as engine
-from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.core.wording import size
+from zerostart_jupyter.core.wording import seconds, size
 from zerostart_jupyter.jupyter import where
 
 if TYPE_CHECKING:
@@ -30,18 +29,22 @@ class Text:
 
 def run(action: str, names: Sequence[str], args: argparse.Namespace, settings: Settings) -> Any:
     """Carry out one action; what comes back is shown as the cell's result."""
-    if args.park:
-        raise SnapshotRefused(
-            "Parking a GPU is not built yet; nothing was saved.", remedy="Save without --park."
-        )
+    if args.park and action != "save":
+        raise UsageError(f"%zs_snapshot {action}: --park goes with save")
     if action == "save":
         return engine.snapshot(
             names[0],
             tier=args.tier,
             replace=args.replace,
+            park=args.park,
             notebook=where.notebook(),
+            from_undo=args.from_undo,
             settings=settings,
         )
+    if action == "restore":
+        return engine.restore(names[0], trust_it=args.trust, settings=settings)
+    if action == "import":
+        return engine.import_(*names, trust=args.trust, settings=settings)
     if action == "list":
         return Text(table(engine.snapshots(settings=settings)))
     if action == "doctor":
@@ -72,12 +75,12 @@ def _cells(names: Sequence[str]) -> int:
 
 
 def table(found: Sequence[Any]) -> str:
-    """Snapshots as lines: name, when, size, GPU bytes, tier, notebook."""
+    """Snapshots as lines: name, when, size, GPU bytes, tier, what a restore saves, notebook."""
     if not found:
         return "No snapshots yet. Save one with: %zs_snapshot save NAME"
     import datetime
 
-    rows = [("name", "created", "size", "gpu", "tier", "notebook")]
+    rows = [("name", "created", "size", "gpu", "tier", "restore", "re-run", "notebook")]
     for each in found:
         created = datetime.datetime.fromtimestamp(each.created).strftime("%Y-%m-%d %H:%M")
         rows.append(
@@ -86,7 +89,9 @@ def table(found: Sequence[Any]) -> str:
                 created,
                 size(each.bytes),
                 size(each.gpu_bytes) if each.gpu_bytes else "-",
-                each.tier,
+                each.tier + (" (pinned)" if each.pinned else ""),
+                f"~{seconds(each.restore_seconds)}",
+                seconds(each.kernel_seconds) if each.kernel_seconds else "-",
                 str(each.notebook or "-"),
             )
         )

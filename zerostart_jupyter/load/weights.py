@@ -13,12 +13,15 @@ from typing import Any
 import torch
 
 from zerostart_jupyter.core.errors import LoadTimeout, TensorMissing
-from zerostart_jupyter.core.references import Reference
+from zerostart_jupyter.core.references import Reference, references
+from zerostart_jupyter.load import held
 from zerostart_jupyter.load.checkpoint import Checkpoint
 from zerostart_jupyter.load.readers.contract import Statistics
 from zerostart_jupyter.load.tensors import remember, shape_of
 
 GIB = 1 << 30
+
+references().hold_with(held.hold)  # snapshots may not know torch, nor us
 
 Arrival = tuple[str, torch.Tensor, Reference | None]  # None: not the file's bytes any more
 
