@@ -277,7 +277,7 @@ def test_a_failed_install_is_one_line_in_a_script_too(shell: Shell) -> None:
 def test_what_is_installed_can_be_kept_in_a_script(shell: Shell) -> None:
     offer(shell, "zs-kept")
     script = write(shell, "import zs_kept\nprint(zs_kept.NAME)\n")
-    shell("install", "zs-kept", "--save", script)
+    shell("install", "zs-kept", "--verify", "--save", script)
     assert shell("run", script).stdout == "zs-kept\n"
     assert "NAME --save FILE" in shell("install", "--save", script, code=1).stderr
     assert shell("install", "./here", "--save", script, code=1).stderr.count("\n") == 1

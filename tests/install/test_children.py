@@ -93,7 +93,8 @@ def test_find_spec_metadata_and_entry_points_are_the_parents(
     child = python(
         "import importlib.metadata as m, importlib.util as u\n"
         "print([e.name for e in m.entry_points(group='zs.group')], flush=True)\n"
-        "print(sorted({d.name for d in m.distributions() if d.name.startswith('zs-')}), flush=True)\n"
+        "names = {d.name for d in m.distributions()}\n"
+        "print(sorted(each for each in names if each.startswith('zs-')), flush=True)\n"
         "print(u.find_spec('zs_nowhere_at_all'), flush=True)\n"
         "print(u.find_spec('zs_child').origin, m.version('zs-child'))"
     )

@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say what would be fetched, fetch nothing"
     )
     parser.add_argument(
+        "--verify", action="store_true", help="compare every installed file with its hash"
+    )
+    parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE",
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             missing = [each.wheel for each in plan.missing]
             output.emit(args, {**body, "missing": missing}, plan.table())
             return 0
-        found = engine.install(request=request, activate=False)
+        found = engine.install(request=request, activate=False, verify=args.verify)
     if args.save is not None:
         from zerostart_jupyter.install import cells
 

@@ -7,8 +7,10 @@ It is filled in its final place, and a distribution is there once its marker is.
 
 from __future__ import annotations
 
+import base64
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -104,6 +106,7 @@ class Environment:
                 targets[place] = f"{dist_info}/{place.removeprefix(start)}"
         mine = self._claim(targets.values(), order)
         made: set[str] = set()
+        rewritten: set[str] = set()
         for place, identity in wheel.files.items():
             source, target = tree + place, targets[place]
             try:
@@ -119,9 +122,10 @@ class Environment:
             if target not in mine:
                 continue
             if place.startswith(f"{SCRIPTS}/") and self._rewritten(source, target):
+                rewritten.add(target)
                 continue
             self._bring(source, target)
-        self._finish(locked, wheel, dist_info)
+        self._finish(locked, wheel, dist_info, rewritten)
 
     def mark(self, locked: Locked) -> None:
         """Say that a distribution is whole."""
@@ -181,7 +185,9 @@ class Environment:
         part.chmod(0o755)
         part.replace(target)  # never written through a link into the store
 
-    def _finish(self, locked: Locked, wheel: StoredWheel, dist_info: Path) -> None:
+    def _finish(
+        self, locked: Locked, wheel: StoredWheel, dist_info: Path, rewritten: set[str]
+    ) -> None:
         made = self._make_scripts(locked, wheel)
         installer = dist_info / "INSTALLER"
         installer.unlink(missing_ok=True)
@@ -193,7 +199,7 @@ class Environment:
         writer = csv.writer(out, lineterminator="\n")
         if prefix in text:
             rows = [row for row in csv.reader(io.StringIO(text)) if row]
-            writer.writerows(self._moved(row, prefix, locked.name) for row in rows)
+            writer.writerows(self._moved(row, prefix, locked.name, rewritten) for row in rows)
         else:
             out.write(text if text.endswith("\n") else f"{text}\n")
         writer.writerows([self._recorded(str(path)), "", ""] for path in made)
@@ -218,12 +224,17 @@ class Environment:
         points = wheel.tree / SITE / wheel.dist_info / "entry_points.txt"
         return self.offer(locked, points.read_bytes())
 
-    def _moved(self, row: Sequence[str], prefix: str, name: str) -> list[str]:
+    def _moved(self, row: Sequence[str], prefix: str, name: str, rewritten: set[str]) -> list[str]:
         if not row[0].startswith(prefix):
             return list(row)
         scheme, _, path = row[0].removeprefix(prefix).partition("/")
         scheme = {"purelib": SITE, "platlib": SITE}.get(scheme, scheme)
-        return [self._recorded(self._target(f"{scheme}/{path}", name)), *row[1:]]
+        target = self._target(f"{scheme}/{path}", name)
+        if target in rewritten:
+            data = Path(target).read_bytes()
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            return [self._recorded(target), f"sha256={digest}", str(len(data))]
+        return [self._recorded(target), *row[1:]]
 
     def _recorded(self, path: str) -> str:
         return os.path.relpath(path, self.site)

@@ -12,7 +12,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerostart_jupyter.core.errors import AlreadyImported, ResolveError, ZerostartError
+from zerostart_jupyter.core.errors import (
+    AlreadyImported,
+    DigestMismatch,
+    ResolveError,
+    ZerostartError,
+)
 from zerostart_jupyter.core.events import Hub, Operation, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease, Store
@@ -119,6 +124,7 @@ def install(
     wait: bool = True,
     activate: bool = True,
     into_kernel: bool = False,
+    verify: bool = False,
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Installation:
@@ -127,6 +133,7 @@ def install(
     With `wait=False` it returns once it is known what will be installed; imports then wait for
     their own distribution and what that needs. With `into_kernel` it is this interpreter's own
     environment that gets what it lacks, as pip would do it; imports then wait for all of it.
+    With `verify` it waits, and compares every file with the hash in its RECORD.
     Raises an InstallError, a StoreError, or Cancelled.
     """
     started = time.perf_counter()
@@ -158,12 +165,14 @@ def install(
         if activate and own is None:
             found.activate()
         found.seconds = time.perf_counter() - started
-    if wait:
+    if wait or verify:
         try:
             found.wait()
         except KeyboardInterrupt:
             found.cancel()
             raise
+    if verify:
+        _verify(found, lock, store, settings, hub, own is not None)
     return found
 
 
@@ -237,6 +246,32 @@ def _environment(request: Request, lock: Lock, store: Store) -> Installation:
     if store.get(ROOM, key) is not None:
         found._done.set()
     return found
+
+
+def _verify(
+    found: Installation, lock: Lock, store: Store, settings: Settings, hub: Hub | None, own: bool
+) -> None:
+    from zerostart_jupyter.install import verify
+
+    names = [name for name, _ in found.distributions]
+    with operation("verify", found.title, hub=hub) as work:
+        rows = verify.recorded(found.site_packages, names)
+        bad = verify.differing(rows, work, settings.extract_threads)
+        if not bad:
+            return
+        if not own:  # what is made again is made of wheels that are fetched again
+            _leases.pop(str(found.environment)).close()
+            store.remove(ROOM, found.environment.name)
+            for sha256 in {
+                each.sha256 for each in lock.packages for row in bad if row.name == each.name
+            }:
+                store.remove("wheels", sha256)
+        more = f", and {len(bad) - 1} more files differ" if len(bad) > 1 else ""
+        again = f"pip install --force-reinstall {bad[0].name}" if own else "Run it again"
+        raise DigestMismatch(
+            f"{bad[0].path} is not what {bad[0].name} recorded{more}.",
+            remedy=f"{again}; if that changes nothing, tell the project: its wheel is at fault.",
+        )
 
 
 def _into_kernel(request: Request, lock: Lock, places: Any) -> Installation:
