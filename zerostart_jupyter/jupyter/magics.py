@@ -40,6 +40,7 @@ ACTIONS = {
     "wake": "",
     "doctor": "",
 }
+_KEPT = ("wait", "into_kernel", "verify")  # flags of %zs_install that --save leaves in the cell
 NAMING = ("show", "restore", "clone", "rename", "delete", "publish")  # take an existing name
 
 
@@ -65,6 +66,7 @@ class ZerostartMagics(Magics):
     @argument("--index-url", help="the index to ask instead of the configured one")
     @argument("--extra-index-url", action="append", default=[], help="one more index to ask")
     @argument("--offline", action="store_true", help="use only what is already here")
+    @argument("--verify", action="store_true", help="wait, and compare every file with its hash")
     @argument("--save", action="store_true", help="write it into this cell as a PEP 723 block")
     @output_can_be_silenced
     @line_cell_magic
@@ -99,7 +101,11 @@ class ZerostartMagics(Magics):
         if args.dry_run:
             return engine.plan(request, settings=settings)
         found = engine.install(
-            request=request, wait=args.wait, into_kernel=args.into_kernel, settings=settings
+            request=request,
+            wait=args.wait,
+            into_kernel=args.into_kernel,
+            verify=args.verify,
+            settings=settings,
         )
         if args.save:
             keeping.save(self.shell, args.requirements, cell, _kept_options(args), where.notebook())
@@ -196,7 +202,7 @@ def _parse(magic: Any, line: str) -> argparse.Namespace:
 
 def _kept_options(args: argparse.Namespace) -> str:
     """The options of %zs_install that a saved cell keeps."""
-    words = [f"--{name.replace('_', '-')}" for name in ("wait", "into_kernel") if vars(args)[name]]
+    words = [f"--{name.replace('_', '-')}" for name in _KEPT if vars(args)[name]]
     words += [f"--index-url {args.index_url}"] if args.index_url else []
     words += [f"--extra-index-url {each}" for each in args.extra_index_url]
     return " ".join([*words, *(["--offline"] if args.offline else [])])
