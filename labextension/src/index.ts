@@ -1,6 +1,7 @@
 import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, ISessionContext } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { IRunningSessionManagers } from '@jupyterlab/running';
 import { Event } from '@jupyterlab/services';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
@@ -11,7 +12,9 @@ import { KernelActions } from './kernelactions';
 import { Renewal, documents } from './kernels';
 import { Live } from './live';
 import { Markers } from './markers';
+import { offerMissingImports } from './missing';
 import { Panel } from './panel';
+import { addRunning } from './running';
 
 const RESTORED = 'urn:zerostart:restored';
 
@@ -20,7 +23,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
   description: 'Activity of installs, loads and snapshots; GPU memory; snapshots to go back to.',
   autoStart: true,
   requires: [INotebookTracker],
-  optional: [ILayoutRestorer, ICommandPalette, ITranslator],
+  optional: [ILayoutRestorer, ICommandPalette, ITranslator, IRunningSessionManagers],
   activate
 };
 
@@ -29,7 +32,8 @@ function activate(
   notebooks: INotebookTracker,
   restorer: ILayoutRestorer | null,
   palette: ICommandPalette | null,
-  translator: ITranslator | null
+  translator: ITranslator | null,
+  managers: IRunningSessionManagers | null
 ): void {
   const trans = (translator ?? nullTranslator).load('zerostart_jupyter');
   const { serviceManager, shell } = app;
@@ -60,6 +64,12 @@ function activate(
     shell.activateById(notebook.id);
     void kernelActions.undo(before, cells);
   };
+  offerMissingImports(notebooks, trans);
+  if (managers !== null) {
+    const show = () => shell.activateById(panel.id);
+    const paths = () => documents(serviceManager);
+    addRunning({ managers, live, actions, documents: paths, show, trans });
+  }
   new Markers(notebooks, live, undo, trans);
   void live.lookAtActivity().catch(() => undefined); // what can be undone shows while the panel does not
 

@@ -86,6 +86,25 @@ def test_shows_what_kernels_do(lab: Jupyter, visit: Visit, keep: Keep, theme: st
     expect(activity).to_contain_text("Nothing is running.")
 
 
+def test_running_things_cancel_and_delete_nothing(lab: Jupyter, visit: Visit, keep: Keep) -> None:
+    page = visit()
+    with kernel(lab, "stopped") as hub:
+        with contextlib.suppress(Cancelled), operation("install", "torch", hub=hub) as work:
+            expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
+            page.evaluate("jupyterapp.commands.execute('running:show-panel')")
+            running = page.locator("#jp-running-sessions")
+            expect(running.get_by_text("Installing torch")).to_be_visible()
+            keep(page, "running")
+            running.get_by_role("button", name="Cancel All Operations").click()
+            dialog = page.get_by_role("dialog")
+            expect(dialog).to_contain_text("all snapshots stay")
+            dialog.get_by_role("button", name="Cancel All Operations").click()
+            while True:  # until the page's request has come all the way
+                page.wait_for_timeout(50)
+                work.check()
+        expect(running.get_by_text("Installing torch")).to_have_count(0)
+
+
 def test_a_late_page_shows_what_is_under_way(lab: Jupyter, visit: Visit) -> None:
     with busy(lab):
         page = visit()
