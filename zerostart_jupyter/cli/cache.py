@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "dir":
         output.emit(args, {"cache": str(settings.cache)}, str(settings.cache))
         return 0
+    from zerostart_jupyter import snapshot
     from zerostart_jupyter.install import inventory
     from zerostart_jupyter.load.cache import ModelCache
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         gone = models.prune(days=args.days)
         removed, freed = inventory.prune(store, days=args.days)
         removed, freed = removed + len(gone), freed + sum(each.bytes for each in gone)
+        snapshot.gc(settings=settings)
         body = {"removed": removed, "bytes": freed}
         output.emit(args, body, f"Removed {removed} entries, {wording.size(freed)}.")
         return 0

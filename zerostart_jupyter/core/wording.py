@@ -11,21 +11,25 @@ from zerostart_jupyter.core.events import State
 _DOING = {
     "install": "Installing",
     "import": "Importing",
+    "verify": "Verifying",
     "load": "Loading",
     "snapshot": "Saving snapshot",
     "restore": "Restoring",
     "export": "Exporting",
     "import": "Importing",
+    "verify": "Verifying",
     "setup": "Setting up",
 }
 _DID = {
     "install": "Installed",
     "import": "Imported",
+    "verify": "Verified",
     "load": "Loaded",
     "snapshot": "Saved snapshot",
     "restore": "Restored",
     "export": "Exported",
     "import": "Imported",
+    "verify": "Verified",
     "setup": "Set up",
 }
 BAR = 24  # characters of a full bar

@@ -14,6 +14,7 @@ from zerostart_jupyter.jupyter.missing import MissingImports
 from zerostart_jupyter.jupyter.points import UndoPoints
 from zerostart_jupyter.jupyter.status import KernelStatus
 from zerostart_jupyter.jupyter.widgets import show_again
+from zerostart_jupyter.snapshot.cell_times import times
 from zerostart_jupyter.snapshot.gpu.waking import wake_before_cells
 from zerostart_jupyter.snapshot.hooks import on_restored, on_returned
 
@@ -33,6 +34,7 @@ class _Loaded:
     missing: MissingImports
     forget_restored: Callable[[], None]
     forget_returned: Callable[[], None]
+    forget_times: Callable[[], None]
     forget_parked: Callable[[], None]
 
     def restored(self) -> None:
@@ -60,11 +62,12 @@ def load(shell: InteractiveShell) -> None:
         Completion(shell),
         points,
         MissingImports(shell, config),
-        *[lambda: None] * 3,
+        *[lambda: None] * 4,
     )
     loaded.forget_restored = on_restored(loaded.restored)
     loaded.forget_returned = on_returned(show_again)
     loaded.forget_parked = wake_before_cells(shell)
+    loaded.forget_times = times().watch(shell.events)
     loaded.display.open()
     loaded.status.open()
     loaded.completion.open()
@@ -80,6 +83,7 @@ def unload(shell: InteractiveShell) -> None:
         return
     loaded.forget_restored()
     loaded.forget_returned()
+    loaded.forget_times()
     loaded.forget_parked()
     loaded.missing.close()
     loaded.points.close()

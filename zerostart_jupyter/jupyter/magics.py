@@ -34,6 +34,10 @@ ACTIONS = {
     "rename": "NAME NEW",
     "delete": "NAME",
     "publish": "NAME",
+    "export": "NAME FILE",
+    "import": "FILE [NAME]",
+    "pin": "NAME",
+    "unpin": "NAME",
     "auto": "on|off",
     "undo": "[N]",
     "park": "",
@@ -41,7 +45,11 @@ ACTIONS = {
     "doctor": "",
 }
 _KEPT = ("wait", "into_kernel", "verify")  # flags of %zs_install that --save leaves in the cell
-NAMING = ("show", "restore", "clone", "rename", "delete", "publish")  # take an existing name
+# take an existing name
+NAMING = (
+    *("show", "restore", "clone", "rename", "delete", "publish"),
+    *("export", "pin", "unpin"),
+)
 
 
 @magics_class
@@ -156,6 +164,8 @@ class ZerostartMagics(Magics):
     @argument("names", nargs="*", help="the snapshot's name, or what the action takes")
     @argument("--replace", action="store_true", help="save over a snapshot of the same name")
     @argument("--tier", default="auto", help="auto, process or portable")
+    @argument("--from-undo", metavar="N", type=int, help="save what was before the last N cells")
+    @argument("--trust", action="store_true", help="run the code of a snapshot from elsewhere")
     @argument("--park", action="store_true", help="leave the GPU's memory free after saving")
     @output_can_be_silenced
     @line_magic
@@ -166,6 +176,8 @@ class ZerostartMagics(Magics):
         `clone NAME` starts it beside this one; `publish NAME` makes it a kernel to choose.
         After `auto on` each cell can be undone: `undo` goes back to before the last one, `undo 3`
         to before the last three; files that they wrote stay as they are.
+        `export NAME FILE` writes it for another machine, `import FILE` takes it in; restoring what
+        others made runs their code, so that needs `--trust`, once.
         `park` moves the GPU's memory to the host and frees the GPU, until `wake` or the next cell.
 
         Example: `%zs_snapshot save ready`

@@ -6,6 +6,7 @@ Importing this package costs next to nothing; each name is resolved on first use
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ _HOMES = {
     "verify": "integrity",
 }
 
-__all__ = [*_HOMES, "delete", "publish", "rename", "show", "snapshots"]
+__all__ = [*_HOMES, "delete", "gc", "pin", "publish", "rename", "show", "snapshots", "unpin"]
 
 
 def __getattr__(name: str) -> Any:
@@ -82,6 +83,36 @@ def rename(old: str, new: str, *, settings: Settings | None = None) -> SnapshotI
     from zerostart_jupyter.snapshot.catalog import Catalog
 
     return Catalog(settings).rename(old, new)
+
+
+def pin(name: str, *, settings: Settings | None = None) -> SnapshotInfo:
+    """Keep a snapshot from being collected."""
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    return Catalog(settings).pin(name)
+
+
+def unpin(name: str, *, settings: Settings | None = None) -> SnapshotInfo:
+    """Let a snapshot be collected again."""
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    return Catalog(settings).pin(name, pinned=False)
+
+
+def gc(
+    *, keep_bytes: int | None = None, dry_run: bool = False, settings: Settings | None = None
+) -> Sequence[SnapshotInfo]:
+    """Remove what nobody needs and, oldest first, snapshots until the rest fits `keep_bytes`.
+
+    Those that are pinned or published stay. Returns the snapshots that went, or would.
+    """
+    from zerostart_jupyter.snapshot.catalog import Catalog
+
+    catalog = Catalog(settings)
+    if keep_bytes is None:
+        catalog.collect()
+        return []
+    return catalog.prune(limit=keep_bytes, dry_run=dry_run)
 
 
 def publish(name: str, *, settings: Settings | None = None) -> Path:

@@ -75,6 +75,26 @@ class SnapshotInfo:
         """Where CRIU's files lie."""
         return self.path / IMAGES
 
+    def more(self) -> dict[str, Any]:
+        """What else there is to show of it; raises SnapshotCorrupt."""
+        if self.tier == "portable":
+            from zerostart_jupyter.snapshot.portable.description import Description
+
+            described = Description.read(self.path, self.digest)
+            return {
+                "python": described.python,
+                "machine": described.machine,
+                "names": [name for name in described.names if name.isidentifier()],
+                "omitted": [f"{name} ({why})" for name, why in described.omitted],
+            }
+        manifest = self.manifest()
+        return {
+            "criu": manifest.criu,
+            "python": manifest.python,
+            "machine": manifest.machine,
+            "sockets": list(manifest.sockets),
+        }
+
     def manifest(self) -> Manifest:
         """Everything else that is known; raises SnapshotCorrupt."""
         return Manifest.read(self.path)

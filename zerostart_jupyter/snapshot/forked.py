@@ -281,15 +281,22 @@ class _Points:
             "keeper": self._present_keeper() or os.getpid(),
             "inputs": undone.inputs(kernel, point.line),
         }
+        self.ask(point, message, "ready")
+
+    def ask(self, point: _Point, message: wire.Message, answered: str) -> wire.Message:
+        """The process's answer of this kind; raises what it failed with, or that it ended."""
         try:
             wire.send(point.inbox, message)
             while True:
                 answer = point.answers.wait()
                 if answer["kind"] == "failed":
                     raise wire.revive(answer)
-                if answer["kind"] == "ready":
-                    return
-        except (EOFError, OSError) as error:
+                if answer["kind"] == answered:
+                    return answer
+        except KeyboardInterrupt:
+            point.drop("it was interrupted")  # its answer would be taken for another's
+            raise
+        except (EOFError, BrokenPipeError) as error:
             point.drop("it ended")
             raise SnapshotRefused(
                 f"The undo point before cell [{point.number}] has ended.",
@@ -338,6 +345,11 @@ def undo(cells: int = 1, *, before: int | None = None) -> NoReturn:
     """
     kernel = LiveKernel.current()
     _points.go_back(kernel, cells if before is None else _points.back_to(before))
+
+
+def ask(cells: int, message: wire.Message, answered: str) -> wire.Message:
+    """What the point before the last so many cells answers; it stays. Raises as `undo` does."""
+    return _points.ask(_points.find(cells), message, answered)
 
 
 def reach() -> Reach:

@@ -60,7 +60,10 @@ def _sleep(
     _leave_connections({*places(connection).values(), pipe})
     held = memory.held(family.kernel, [*family.points, os.getpid()])
     wire.send(answers, {"kind": "measured", "bytes": held})
-    message = _wait(inbox, family)
+    while (message := _wait(inbox, family))["kind"] == "save":
+        from zerostart_jupyter.snapshot import promoted
+
+        promoted.obey(kernel.kernel.shell, message, answers)
     os.setsid()  # signals for the keeper's group come through the keeper
     rebuilt.rebuild(kernel)
     undone.reopen_history(kernel)

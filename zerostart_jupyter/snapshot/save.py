@@ -86,6 +86,7 @@ def snapshot(
     reseed: bool = True,
     kernel_seconds: float | None = None,
     park: bool = False,
+    from_undo: int | None = None,
     settings: Settings | None = None,
     hub: Hub | None = None,
 ) -> Saved:
@@ -93,13 +94,28 @@ def snapshot(
 
     `reseed` gives restored kernels random states of their own; `kernel_seconds` is what it cost
     to come this far, by default the time its cells have run. With `park` the GPU's memory
-    stays on the host afterwards, until it is woken. Raises SnapshotExists, SnapshotRefused,
+    stays on the host afterwards, until it is woken. With `tier` "auto" it is the portable tier
+    where the process cannot be dumped. `from_undo` saves, by its names, what the kernel was before
+    the last so many cells. Raises SnapshotExists, SnapshotRefused,
     CriuMissing and NotPermitted before anything is frozen, CriuFailed, GpuFailed and SnapshotError
     after the kernel has been put back.
     """
     settings = settings or Settings.read()
     kernel = LiveKernel.current()
     Catalog(settings).check(name, replace=replace)
+    if from_undo is not None:
+        from zerostart_jupyter.snapshot import promoted
+
+        where = str(notebook) if notebook else None
+        body = promoted.promote(
+            *(name, from_undo),
+            notebook=where,
+            replace=replace,
+            reseed=reseed,
+            settings=settings,
+            hub=hub,
+        )
+        return _saved(body, restored=False)
     choice = tiers.best(tier, settings)
     cost = cell_times.rerun_seconds() if kernel_seconds is None else kernel_seconds
     if choice.criu is None:

@@ -78,7 +78,7 @@ def export(
                 f"{path} cannot be written: {error.strerror or error}.",
                 remedy="Export to a place with enough room that you may write to.",
             ) from error
-    return Exported(info.name, target.path, index.bytes, sent, time.monotonic() - began)
+    return Exported(info.name, target.path, index.total, sent, time.monotonic() - began)
 
 
 @contextlib.contextmanager

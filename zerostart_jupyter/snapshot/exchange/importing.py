@@ -73,7 +73,7 @@ class _Import:
 
     def into(self, directory: Path, about: dict[str, Any], held: contextlib.ExitStack) -> None:
         """Fill a snapshot's directory and its marker."""
-        about["bytes"] = self._index.bytes
+        about["bytes"] = self._index.total
         for each in self._index.contents:
             self._write(each, directory / each.path)
         if self._index.tier == tiers.PORTABLE:
@@ -89,7 +89,7 @@ class _Import:
                 self._work.check()
                 stream.write(blocks.checked(self._place.get(name, _LARGEST), name, length))
                 self._done += length
-                self._work.update("", self._done, self._index.bytes)
+                self._work.update("", self._done, self._index.total)
 
     def _settle(self, directory: Path, held: contextlib.ExitStack) -> list[str]:
         """Have the memory of processes lie where files with memory lie here."""
@@ -154,7 +154,7 @@ def _open(path: Path) -> Iterator[tuple[Packed | Folder, Index]]:
 def _fits(catalog: Catalog, index: Index) -> None:
     free = shutil.disk_usage(catalog.store.root).free
     # Memory is written twice on its way into the cache.
-    needed = index.bytes + sum(
+    needed = index.total + sum(
         each.bytes for each in index.contents if each.path.startswith(_MEMORY)
     )
     if needed > free:

@@ -54,7 +54,7 @@ class Index:
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
-    def bytes(self) -> int:
+    def total(self) -> int:
         """Size of all files, unpacked."""
         return sum(each.bytes for each in self.contents)
 
