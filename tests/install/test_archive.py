@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,32 @@ def test_a_zip64_end_record_is_read(tmp_path: Path) -> None:
     lying = plain[: end.stop] + wide + locator + short[:10] + struct.pack("<H", 9) + short[12:]
     with pytest.raises(WheelRejected, match="contradict"):
         read(lying)
+
+
+def test_more_members_than_16_bits_can_count() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(66_000):
+            archive.writestr(zipfile.ZipInfo(f"a/{number}"), b"")
+    data = file.getvalue()
+    found = read(data)
+    assert len(found) == 66_000
+    for group in split(found):
+        run = Run(group, lambda _: None, "pkg.whl")
+        run.feed(memoryview(data)[run.start : run.stop])
+        assert run.done
+
+
+@pytest.mark.parametrize(("count", "size"), [(3_000_000, 46 * 3_000_000), (1, 1 << 30)])
+def test_a_directory_that_would_fill_the_memory_is_not_read(count: int, size: int) -> None:
+    """Told from the end record, before any of it is fetched."""
+    start, stop = 1 << 33, (1 << 33) + size
+    wide = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, stop, 1)
+    short = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    tail = bytes(200) + wide + locator + short
+    with pytest.raises(WheelRejected, match="directory is too large"):
+        find_end(tail, stop + len(tail) - 200, "pkg.whl")
 
 
 @given(st.data())
