@@ -185,6 +185,38 @@ def test_a_body_is_read_into_what_is_given(
     assert room == BODY
 
 
+def test_a_connection_cut_off_while_idle_is_opened_again(
+    pool: Connections, url: str, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    assert body(pool, url) == BODY
+    (idle,) = next(iter(pool._idle.values()))
+
+    def request(*_: object, **__: object) -> None:
+        raise ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+
+    monkeypatch.setattr(idle, "request", request)
+    assert body(pool, url) == BODY
+    assert idle.sock is None
+
+
+def test_a_connection_that_fails_when_it_is_used_again_is_closed(
+    pool: Connections, url: str, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    assert body(pool, url) == BODY
+    (idle,) = next(iter(pool._idle.values()))
+
+    def request(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(idle, "request", request)
+    with pytest.raises(TimeoutError):
+        body(pool, url)
+    assert idle.sock is None
+    assert not pool._busy
+
+
 def test_abort_ends_what_is_still_connecting(pool: Connections) -> None:
     """The server takes the connection and never answers the handshake; then we abort."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:

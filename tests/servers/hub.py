@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -48,7 +49,13 @@ class Request:
 class Hub:
     """One repository, `org/tiny`, at `COMMIT`. `requests` is what was asked for."""
 
-    def __init__(self, files: Mapping[str, bytes], *, name: str = "org/tiny") -> None:
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        *,
+        name: str = "org/tiny",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.files = dict(files)
         self.name = name
         self.behaviour = Behaviour()
@@ -58,9 +65,15 @@ class Hub:
         self.leaving = threading.Event()
         self._lock = threading.Lock()
         self._uses: dict[str, int] = {}
+        self._tls = tls
         self._servers = [_Server(("127.0.0.1", 0), _Handler) for _ in range(2)]
         for server, host in zip(self._servers, ("hub", "cdn"), strict=True):
             server.hub, server.host = self, host
+            if tls is not None:
+                # The handshake belongs to a connection's own thread, not to the one that accepts.
+                server.socket = tls.wrap_socket(
+                    server.socket, server_side=True, do_handshake_on_connect=False
+                )
         self._threads = [
             threading.Thread(target=each.serve_forever, args=(0.02,), daemon=True)
             for each in self._servers
@@ -79,7 +92,8 @@ class Hub:
         return {int(each.server_address[1]) for each in self._servers}
 
     def _url(self, number: int) -> str:
-        return f"http://127.0.0.1:{self._servers[number].server_address[1]}"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._servers[number].server_address[1]}"
 
     def address(self, name: str) -> str:
         """A file as a plain web server has it."""

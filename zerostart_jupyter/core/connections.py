@@ -155,11 +155,16 @@ class Connections:
             sent.update(credentials("Proxy-Authorization", userinfo(proxy)))
         reused = self._take(key)
         if reused is not None:
-            # A server may have closed an idle connection; that is no failure of the network.
-            with contextlib.suppress(http.client.HTTPException, ConnectionError):
-                reused.request(method, path, headers=sent)
-                return Response(self, key, reused, url, method)
-            self._return(key, reused, False)
+            with contextlib.ExitStack() as failed:
+                failed.callback(self._return, key, reused, False)
+                # A server may have closed an idle connection; that is no failure of the network.
+                with contextlib.suppress(
+                    http.client.HTTPException, ConnectionError, ssl.SSLEOFError
+                ):
+                    reused.request(method, path, headers=sent)
+                    response = Response(self, key, reused, url, method)
+                    failed.pop_all()
+                    return response
         connection = self._connect(parts, proxy)
         with self._lock:
             self._busy.add(connection)
