@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.load.test_loader import same
-from zerostart_jupyter.bench import checkpoints, floors, shapes
+from zerostart_jupyter.bench import checkpoints, device, floors, shapes
 from zerostart_jupyter.bench import load as bench
 from zerostart_jupyter.bench.loaders import ours, peers
 from zerostart_jupyter.bench.picture import timeline
@@ -132,3 +132,19 @@ def test_pictures_are_in_the_page_and_nowhere_else() -> None:
 
 def test_a_tensor_of_each_type_can_be_touched() -> None:
     touch({"a": torch.ones(3, 5, dtype=torch.bfloat16), "b": torch.zeros(9000, dtype=torch.uint8)})
+
+
+@pytest.mark.parametrize("where", [pytest.param("cuda:0", marks=pytest.mark.gpu), "cpu"])
+def test_a_device_is_measured_against_the_bus_and_the_disk(tmp_path: Path, where: str) -> None:
+    made = checkpoints.write("8B", SHAPES["dense"](16 << 20), tmp_path / "made")
+    cases, about = device.cases(made, where, 2, lambda text: None)
+    assert [case.peer for case in cases] == ["load_file", "fastsafetensors"] * 2
+    for case in cases:
+        assert len(case.ours) == len(case.theirs) == 2
+        assert case.floor
+        assert min(case.floor) > 0
+        assert where in case.name
+    cold, warm = cases[0], cases[2]
+    assert min(cold.floor) >= warm.floor[0], "cold, a byte has the same way to go and more"
+    assert about["reader"] == ("mmap" if where == "cpu" else about["reader"])
+    assert about["pinned memory to the device"].endswith(" GB/s")

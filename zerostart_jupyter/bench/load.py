@@ -1,4 +1,4 @@
-"""Loading onto the CPU, beside the others that load safetensors.
+"""Loading, beside the others that load safetensors.
 
 Subjects take turns in random order within a round, so that a disk that slows down slows all of
 them. Cold: the files' pages are dropped first; what a drive or a host keeps in a cache of its own
@@ -18,7 +18,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from zerostart_jupyter.bench import checkpoints, floors, models, remote
+import torch
+
+from zerostart_jupyter.bench import checkpoints, device, floors, models, remote
 from zerostart_jupyter.bench.checkpoints import Checkpoint
 from zerostart_jupyter.bench.loaders import Loader, ours, peers
 from zerostart_jupyter.bench.picture import timeline
@@ -54,6 +56,10 @@ def measure(rounds: int, note: Callable[[str], None], *, size: int | None = None
             note(f"{kind}: writing {size / (1 << 30):.2f} GiB")
             checkpoint = checkpoints.write(kind, shapes, folder / kind.replace(" ", "-"))
             cases += _compared(checkpoint, rounds, note)
+            if torch.cuda.is_available():
+                found, told = device.cases(checkpoint, "cuda:0", rounds, note)
+                cases += found
+                about |= {f"{kind}, {name}": value for name, value in told.items()}
             if kind == "8B":
                 cases += _handle(checkpoint, rounds, note)
                 cases += models.cases(checkpoint, Llama.of(size), rounds, note)
@@ -62,7 +68,7 @@ def measure(rounds: int, note: Callable[[str], None], *, size: int | None = None
             shutil.rmtree(checkpoint.folder)
         cases += remote.cases(folder, size, rounds, note)
     return Report(
-        "Loading a checkpoint onto the CPU",
+        "Loading a checkpoint",
         tuple(cases),
         versions(*COMPARED),
         about | {"load average": " ".join(f"{each:.1f}" for each in os.getloadavg())},
