@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -160,6 +161,18 @@ def test_a_proxy_that_wants_a_password_says_so(index: Index, proxy: tuple[str, l
     assert "credentials" in caught.value.remedy
 
 
+@pytest.mark.parametrize("known", ["", "me:s3cr3t@"])
+def test_a_tunnel_that_is_refused_is_not_asked_for_again(
+    known: str, index: Index, proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_PAUSE", 1e6)
+    url = proxy[0].replace("me:pass@", known)
+    with pytest.raises(NetworkError, match="407") as caught:
+        fetch(index.file_url(WHEEL).replace("http:", "https:"), Indexes(proxy=url))
+    assert "the proxy's credentials" in caught.value.remedy
+    assert "s3cr3t" not in f"{caught.value} {caught.value.__context__}"
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
@@ -229,6 +242,53 @@ def test_keyring_is_asked_when_nothing_else_helps(
     assert fetch(index.file_url(WHEEL), indexes) == WHEEL.data
     with pytest.raises(NetworkError, match="401"):
         fetch(index.file_url(WHEEL), Indexes(urls=(url,)))
+
+
+def test_keyring_is_asked_once_whoever_waits_for_it(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.of(WHEEL).password = "from-keyring"
+    program = tmp_path / "keyring"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
+        f'[ "$2 $3" = "{urlsplit(index.url).netloc} user" ] && echo from-keyring\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    simple = index.url.replace("://", "://user@")
+    connections = Connections(Indexes(keyring=True, urls=(simple,)), 5)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: connections.get(index.file_url(WHEEL), {}), range(16)))
+    assert [answer.status for answer in answers] == [200] * 16
+    for answer in answers:
+        answer.close()
+    connections.close()
+    # the index's address, as pip asks; scheme and host; host and port, as uv asks
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == [
+        f"get {index.url} user",
+        f"get {index.origin} user",
+        f"get {urlsplit(index.url).netloc} user",
+    ]
+
+
+def test_a_keyring_that_fails_is_one_that_knows_nothing(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.of(WHEEL).password = "from-keyring"
+    (tmp_path / "keyring").write_text("not a program")
+    (tmp_path / "keyring").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NetworkError, match="401"):
+        fetch(index.file_url(WHEEL), Indexes(keyring=True))
+
+
+def test_of_two_indexes_on_one_host_the_nearer_one_says_who_asks(index: Index) -> None:
+    index.of(WHEEL).password = "right"
+    far = f"{index.origin}/elsewhere/simple".replace("://", "://user:wrong@")
+    near = f"{index.origin}/files/simple".replace("://", "://user:right@")
+    for urls in ((far, near), (near, far)):
+        assert fetch(index.file_url(WHEEL), Indexes(urls=urls)) == WHEEL.data
 
 
 def test_credentials_do_not_follow_a_redirect_to_another_host(index: Index) -> None:

@@ -12,7 +12,12 @@ import pytest
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import Wheel, make, noise
 from tests.servers.index import Index
-from zerostart_jupyter.core.errors import DigestMismatch, NetworkError, WheelRejected
+from zerostart_jupyter.core.errors import (
+    DigestMismatch,
+    NetworkError,
+    WheelRejected,
+    ZerostartError,
+)
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
@@ -158,6 +163,20 @@ def test_a_stalled_connection_is_left(
     patient = settings.with_(http_timeout=0.3)
     request = gather(["zs-net"], index=IndexOptions(index_url=index.url))
     assert whole(install(request=request, settings=patient, hub=Hub()))
+
+
+def test_a_cancel_does_not_wait_for_a_server_that_says_nothing(
+    index: Index, wheel: Wheel, bring: Bring, settings: Settings
+) -> None:
+    index.of(wheel).hold = threading.Event()
+    found = bring("zs-net", wait=False, settings=settings.with_(http_timeout=3600.0))
+    deadline = time.monotonic() + 60
+    while not any(wanted and not wanted.startswith("bytes=-") for _, wanted in index.ranges):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found.cancel()
+    with pytest.raises(ZerostartError, match="cancelled"):
+        found.wait(60)
 
 
 def test_a_changed_file_is_begun_anew(index: Index, wheel: Wheel, bring: Bring) -> None:

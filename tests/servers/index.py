@@ -27,6 +27,7 @@ class Behaviour:
     etags: list[str] = field(default_factory=list)  # one a request, then `etag`
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     cut_after: int | None = None  # bytes of each answer, then the connection is closed
+    spare_wholes: bool = False  # no cuts and no `answers` for who asks for no range, as uv does
     pace: int | None = None  # bytes a second on each connection
     gzip: bool = False
     length: bool = True
@@ -137,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, {})
             return
         how = index.behaviour.get(name, index.default)
-        if how.answers:
+        if how.answers and not (how.spare_wholes and self.headers.get("Range") is None):
             self._error(*how.answers.pop(0))
         elif how.password is not None and not self._knows(how.password):
             self._error(401, {"WWW-Authenticate": 'Basic realm="tests"'})
@@ -209,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             if how.hold is not None and how.hold_from <= start and stop < len(data):
                 how.hold.wait(60)
-            self._send(content, how)
+            self._send(content, how, whole=wanted is None)
 
     def _wanted(self, total: int, how: Behaviour) -> tuple[int, int] | None:
         text = self.headers.get("Range")
@@ -228,8 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
         how.ranges_served -= 1
         return int(first), min(int(last) + 1 if last else total, total)
 
-    def _send(self, content: bytes, how: Behaviour) -> None:
-        limit = how.cut_after if how.cut_after is not None else len(content)
+    def _send(self, content: bytes, how: Behaviour, *, whole: bool) -> None:
+        limit = len(content)
+        if how.cut_after is not None and not (whole and how.spare_wholes):
+            limit = how.cut_after
         stall = how.stalls > 0
         if stall:
             how.stalls -= 1

@@ -69,7 +69,11 @@ class Partial:
             return self._lease is not None and os.preadv(self._bytes, [into], start) == len(into)
 
     def discard(self) -> None:
-        """Forget these bytes: the wheel is whole, or they were wrong."""
+        """Forget these bytes: the wheel is whole, or they were wrong; whoever else holds them
+        keeps only what it writes from now on."""
+        with self._lock:
+            if self._lease is not None:
+                os.ftruncate(self._journal, 0)
         self.close()
         self._store.remove(ROOM, self._sha256)
 
