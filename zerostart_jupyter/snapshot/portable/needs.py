@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import sys
 from collections.abc import Iterable, Mapping
 
 from zerostart_jupyter.core.errors import SnapshotRefused
+from zerostart_jupyter.snapshot import installed
 
 _OURS = "zerostart_jupyter"
 _NAMED = 4  # things a message lists before it only counts
@@ -18,7 +20,7 @@ def of(modules: Iterable[str]) -> dict[str, tuple[str, str] | None]:
     """Each module with its distribution and version; None for the notebook's own files."""
     wanted = {name for name in modules if not _given(name)}
     tops = {name.partition(".")[0] for name in wanted}
-    homes = importlib.metadata.packages_distributions() if tops else {}
+    homes = _homes(installed.digest()) if tops else {}
     found: dict[str, tuple[str, str] | None] = {}
     for name in sorted(wanted):
         distributions = homes.get(name.partition(".")[0], [])
@@ -67,6 +69,12 @@ def _refusal(missing: Mapping[str, tuple[tuple[str, str] | None, ImportError]]) 
         f"This snapshot needs {', '.join(names[:_NAMED])}{more}, which cannot be imported here.",
         remedy=" ".join(steps),
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _homes(state: str) -> Mapping[str, list[str]]:
+    """Distributions by what they can be imported as; read anew when something was installed."""
+    return importlib.metadata.packages_distributions()
 
 
 def _given(name: str) -> bool:

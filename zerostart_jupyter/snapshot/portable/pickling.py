@@ -136,11 +136,11 @@ class Writer:
         made = self.arrays.reduce(value)
         if made is NotImplemented:
             made = self.storages.reduce(value)
+        how = self.storages.lost(value)
+        if how and (self._name, how) not in self.found.changed:
+            self.found.changed.append((self._name, how))
         if made is not NotImplemented:
-            self.found.modules.add("numpy" if "numpy" in type(value).__module__ else "torch")
-            how = self.storages.lost(value)
-            if how and (self._name, how) not in self.found.changed:
-                self.found.changed.append((self._name, how))
+            self.found.modules.add("numpy" if "numpy" in kind.__module__ else "torch")
             return made
         reason = self._examine(value)
         if reason is not None:

@@ -68,7 +68,8 @@ def words(error: BaseException, value: Any) -> str:
     if isinstance(error, Unsaveable):
         # The value itself, or something inside of it.
         return f"{'it is' if _plain(value) else 'it holds'} {error}"
-    if isinstance(error, RecursionError):
+    # cloudpickle turns the one into an error of its own.
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return "it is nested too deeply"
     text = str(error).strip().splitlines()
     return text[0][:200] if text else type(error).__name__

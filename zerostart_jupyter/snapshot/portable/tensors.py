@@ -62,7 +62,9 @@ class Storages:
 
     def lost(self, value: Any) -> str | None:
         """What of a tensor is not saved with it."""
-        if getattr(value, "grad_fn", None) is not None:
+        torch: Any = sys.modules.get("torch")
+        tensor = getattr(torch, "Tensor", None)
+        if tensor is not None and isinstance(value, tensor) and value.grad_fn is not None:
             return "a tensor comes back without the operations that made it"
         return None
 
