@@ -7,10 +7,10 @@ byte: writes through `.data` leave no trace in the version that a tensor counts.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import hashlib
+import mmap
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -115,11 +115,12 @@ def hold(lives: Sequence[Live]) -> HeldWeights | None:
 
 def _compare(storage: torch.UntypedStorage, reference: Reference) -> str | None:
     """The digest of a storage that is exactly its file's bytes; None if it is not."""
-    view = _bytes_of(storage)
-    sha = hashlib.sha256()
+    view, sha = _bytes_of(storage), hashlib.sha256()
+    host = _scratch(reference)
     try:
         for start, block in _read(reference):
-            if not torch.equal(view[start : start + len(block)].cpu(), block):
+            here = host[: len(block)].copy_(view[start : start + len(block)])
+            if not torch.equal(here, block):
                 return None
             sha.update(_buffer(block))
     except OSError:
@@ -143,7 +144,7 @@ def _fill(part: _Part) -> None:
 
 def _read(reference: Reference) -> Iterator[tuple[int, torch.Tensor]]:
     """(offset, bytes) in a buffer that is used again; raises OSError if the file is short."""
-    buffer = torch.empty(min(BLOCK, reference.length), dtype=torch.uint8)
+    buffer = _scratch(reference)
     with open(reference.path, "rb", buffering=0) as file:
         for start in range(0, reference.length, BLOCK):
             block = buffer[: min(BLOCK, reference.length - start)]
@@ -155,6 +156,11 @@ def _read(reference: Reference) -> Iterator[tuple[int, torch.Tensor]]:
                     raise OSError("the file is shorter than it was")
                 done += count
             yield start, block
+
+
+def _scratch(reference: Reference) -> torch.Tensor:
+    """A buffer of its own pages: the allocator would keep them, and a dump write them out."""
+    return torch.frombuffer(mmap.mmap(-1, min(BLOCK, reference.length)), dtype=torch.uint8)
 
 
 def _bytes_of(storage: torch.UntypedStorage) -> torch.Tensor:
@@ -177,9 +183,8 @@ def _captured_graphs() -> bool:
     kind = getattr(module, "CUDAGraph", None)
     if kind is None:
         return False
-    with contextlib.suppress(ReferenceError):
-        return any(isinstance(each, kind) for each in gc.get_objects())
-    return True
+    # Not isinstance: that asks proxies for their class, which may run code of theirs.
+    return any(issubclass(type(each), kind) for each in gc.get_objects())
 
 
 def _changed(reference: Reference) -> CheckpointChanged:

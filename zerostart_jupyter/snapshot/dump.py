@@ -59,6 +59,7 @@ class _Dump:
         self._last_pid = self._pid
         self._told_ready = False
         self._gpu: dict[str, Any] = {}
+        self._mapped: set[str] = set()
         self._leases: list[Lease] = []  # on files that what we save refers to; until we end
         self._catalog = Catalog(Settings.read(cache=Path(order["cache"])))
 
@@ -137,10 +138,13 @@ class _Dump:
         pids = procfs.tree(self._pid)
         self._last_pid = max(thread for pid in pids for thread in (*procfs.threads(pid), pid))
         # A kernel that ends once it is resumed would give back what it holds.
-        self._leases += backing.hold(
-            self._catalog.store, {path for pid in pids for path in procfs.mapped(pid)}
-        )
+        self._mapped = {path for pid in pids for path in procfs.mapped(pid)}
+        self._leases += backing.hold(self._catalog.store, self._mapped)
         return inherited
+
+    def _constant(self, file: images.ImageFile) -> bool:
+        """Whether pages of it are not in the images: libraries, and weights that are mapped."""
+        return file.library or (file.path in self._mapped and not file.writable)
 
     def _plugins(self, directory: Path) -> list[str]:
         """A folder without plugins: CRIU's own for CUDA would do over what is done already."""
@@ -171,7 +175,7 @@ class _Dump:
             inherited=tuple(inherited.names),
             needed=manifest.needed(
                 [
-                    *((each.path, each.size, each.library) for each in others.values()),
+                    *((each.path, each.size, self._constant(each)) for each in others.values()),
                     *((path, os.stat(path).st_size, True) for path in self._gpu.get("weights", [])),
                 ]
             ),
