@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import signal
 import sys
@@ -259,6 +260,35 @@ def test_a_forked_child_goes_by_the_markers(coming: Coming) -> None:
     os.close(write)
     assert os.read(read, 10) == b"9"
     os.close(read)
+
+
+def test_what_is_imported_lazily_waits_when_it_is_first_used(coming: Coming) -> None:
+    """PEP 810 looks a module up, and runs it, at its first use; LazyLoader only runs it then."""
+    coming.claim("gt-one", "gt_one.py")
+    coming.claim("gt-two", "gt_two.py")
+    coming.claim("gt-three", "gt_three.py")
+    coming.write("gt_two.py", "import gt_three\nX = gt_three.X\n")
+    coming.land("gt-two")
+    spec = importlib.util.find_spec("gt_two")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gt_two"] = module
+    spec.loader.exec_module(module)
+    assert coming.demanded == []  # nothing has run yet
+    said: list[int] = []
+    thread = threading.Thread(target=lambda: said.append(module.X))
+    thread.start()
+    assert coming.asked.wait(PATIENCE)
+    assert coming.demanded == ["gt-three"]
+    assert said == []
+    coming.write("gt_three.py", "X = 8\n")
+    coming.land("gt-three")
+    thread.join(PATIENCE)
+    assert said == [8]
+    for name in ("gt_two", "gt_three"):
+        del sys.modules[name]
 
 
 def test_threads_of_the_install_itself_never_wait(coming: Coming) -> None:

@@ -163,9 +163,16 @@ class Settings:
         _positive,
         lambda: 4096,
     )
+    system_cuda: bool = _setting(
+        "ZS_SYSTEM_CUDA",
+        "Leave out nvidia wheels of which the system has every library, as new or newer.",
+        _flag,
+        lambda: False,
+        shown="0",
+    )
     no_system_cuda: bool = _setting(
         "ZS_NO_SYSTEM_CUDA",
-        "Never leave out nvidia wheels because the system has their libraries.",
+        "Never leave out nvidia wheels, whatever ZS_SYSTEM_CUDA says.",
         _flag,
         lambda: False,
         shown="0",

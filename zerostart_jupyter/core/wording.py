@@ -16,8 +16,6 @@ _DOING = {
     "snapshot": "Saving snapshot",
     "restore": "Restoring",
     "export": "Exporting",
-    "import": "Importing",
-    "verify": "Verifying",
     "setup": "Setting up",
 }
 _DID = {
@@ -28,8 +26,6 @@ _DID = {
     "snapshot": "Saved snapshot",
     "restore": "Restored",
     "export": "Exported",
-    "import": "Imported",
-    "verify": "Verified",
     "setup": "Set up",
 }
 BAR = 24  # characters of a full bar

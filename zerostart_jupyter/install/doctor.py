@@ -11,13 +11,14 @@ from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import ZerostartError
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import system_cuda
 from zerostart_jupyter.install.indexes import read_indexes
 
 
 def capabilities(settings: Settings | None = None) -> list[Capability]:
-    """uv, the cache, hardlinks, room on the disk, and the index settings that were found."""
+    """uv, the cache, hardlinks, room on the disk, index settings and CUDA, as they were found."""
     settings = settings or Settings.read()
-    return [_uv(), *_cache(settings.cache), _indexes()]
+    return [_uv(), *_cache(settings.cache), _indexes(), system_cuda.capability(settings)]
 
 
 def _uv() -> Capability:

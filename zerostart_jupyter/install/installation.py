@@ -236,6 +236,10 @@ def _answer(
 
         lock = resolving.resolve(request, indexes, builder, work, constraints, preferred, meanwhile)
         answers.keep(store, key, lock)
+    if settings.system_cuda:
+        from zerostart_jupyter.install import system_cuda
+
+        lock = system_cuda.left(lock, settings)
     return lock
 
 
