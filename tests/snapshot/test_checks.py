@@ -11,6 +11,7 @@ from zerostart_jupyter.snapshot import checks
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
 from zerostart_jupyter.snapshot.manifest import Manifest, Needed
+from zerostart_jupyter.snapshot.manifest import needed as needed_of
 
 CRIU = Criu(("criu",), "4.2.1")
 
@@ -91,3 +92,20 @@ def test_many_differences_are_counted(info: SnapshotInfo, manifest: Manifest) ->
     message = refusal(info, dataclasses.replace(manifest, needed=gone))
     assert message.count("is gone") == 3
     assert "and 6 more" in message
+
+
+def test_a_copy_of_a_library_is_known_by_its_build_id(
+    info: SnapshotInfo, manifest: Manifest, tmp_path: Path
+) -> None:
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    original = next(Path(line.split()[-1]) for line in lines if line.endswith("/libc.so.6"))
+    copy = tmp_path / "libc.so.6"
+    copy.write_bytes(original.read_bytes())
+    (needed,) = needed_of([(str(copy), copy.stat().st_size, True)])
+    noted = dataclasses.replace(manifest, needed=(needed,))
+    copy.unlink()
+    copy.write_bytes(original.read_bytes())
+    checks.before_restore(info, noted, CRIU)
+    data = original.read_bytes()
+    copy.write_bytes(data.replace(bytes.fromhex(str(needed.build_id)), b"\1" * 20))
+    assert f"{copy} has changed" in refusal(info, noted)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.wording import size
+from zerostart_jupyter.snapshot import elf
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
 from zerostart_jupyter.snapshot.gpu import kernel as gpu
-from zerostart_jupyter.snapshot.manifest import Manifest
+from zerostart_jupyter.snapshot.manifest import Manifest, Needed
 
 _NAMED = 3  # differences that a message lists before it only counts
 
@@ -64,8 +65,13 @@ def _files(manifest: Manifest) -> Iterator[str]:
             yield f"{each.path} is gone"
             continue
         grown = each.size is not None and found.st_size != each.size
-        if grown or (each.mtime is not None and found.st_mtime_ns != each.mtime):
+        touched = each.mtime is not None and found.st_mtime_ns != each.mtime
+        if grown or (touched and not _same_build(each)):
             yield f"{each.path} has changed"
+
+
+def _same_build(needed: Needed) -> bool:
+    return needed.build_id is not None and elf.build_id(needed.path) == needed.build_id
 
 
 def _memory(manifest: Manifest) -> Iterator[str]:

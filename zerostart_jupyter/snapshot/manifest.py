@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotCorrupt
+from zerostart_jupyter.snapshot import elf
 from zerostart_jupyter.snapshot.backing import identity
 
 SCHEMA = 1
@@ -24,12 +25,14 @@ _BLOCK = 8 << 20  # bytes read at once for a digest
 class Needed:
     """A file that must be there at the restore; `size` and `mtime` (ns) None where they may differ.
 
-    `mtime` is noted for libraries: their unchanged pages are not in the image.
+    `mtime` is noted for libraries: their unchanged pages are not in the image. One that was copied
+    or installed anew since, on this machine or another, is known again by its `build_id`.
     """
 
     path: str
     size: int | None
     mtime: int | None
+    build_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,9 @@ def needed(paths: Iterable[tuple[str, int | None, bool]]) -> tuple[Needed, ...]:
             mtime = os.stat(path).st_mtime_ns
         except OSError:  # deleted while open: CRIU carries it inside the image
             continue
-        found[path] = Needed(path, size, mtime if library else None)
+        found[path] = (
+            Needed(path, size, mtime, elf.build_id(path)) if library else Needed(path, size, None)
+        )
     return tuple(found[path] for path in sorted(found))
 
 

@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from typing import Any
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
 from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.snapshot import listening, ports, tiers, wire
-from zerostart_jupyter.snapshot.catalog import Catalog
+from zerostart_jupyter.snapshot import estimate, listening, ports, tiers, wire
+from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
 from zerostart_jupyter.snapshot.launch import command, environment, status_directory
 from zerostart_jupyter.snapshot.restored import Restored, prepare
 
@@ -82,12 +83,14 @@ class Shepherd:
         self._status: StatusFile | None = None
         self._signals, self._waker = socket.socketpair()
         self._pending: list[int] = []
+        self._began: float | None = None
         self._held: list[socket.socket] = []  # ports, until the kernel listens there
         self._offer: listening.Offer | None = None
 
     def begin(self, snapshot: str, adopted: str | None = None) -> None:
         """Start restoring, or take over what the kernel we once were has restored."""
         self._listen_to_signals()
+        self._began = None if adopted else time.monotonic()
         if adopted:
             taken = json.loads(os.pread(int(adopted), 1 << 26, 0))
             restored = Restored.adopt(Catalog().get(snapshot), taken)
@@ -161,6 +164,7 @@ class Shepherd:
             self._release_ports()
             self._close_progress()
             self._tell_ready({"kind": "bound", "pid": os.getpid()})
+            self._remember(restored)
         elif kind == "restore":
             self._prepare_another(message["snapshot"])
         elif kind == "leave":
@@ -255,6 +259,16 @@ class Shepherd:
             self._work.update("connecting", state=State.DONE)
         self._work = None
         self._progress.close()
+
+    def _remember(self, restored: Restored) -> None:
+        """Have the next guess of a restore's seconds know of this one's."""
+        began, self._began = self._began, None
+        if began is not None:
+            store = Catalog().store
+            entry = store.get(ROOM, restored.saved["id"])
+            if entry is not None:
+                took = time.monotonic() - began
+                estimate.remember(store, tiers.PROCESS, entry.about, took)
 
     def _hold_ports(self) -> None:
         """Listen from now on; what is wrong with the file is told when the kernel needs it."""
