@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from zerostart_jupyter.core.errors import (
     CheckpointNotFound,
     LoadError,
 )
+from zerostart_jupyter.core.events import Event, State
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import ModelCache, load, load_into, pickled
 from zerostart_jupyter.load.locate import locate
 
 PATIENCE = 60.0
+TITLE = "pytorch_model.bin, downloaded"
 
 
 @pytest.fixture
@@ -294,6 +296,67 @@ def test_a_model_of_the_hub_that_has_only_these(
         hub.files = {"model.gguf": b"GGUF", "README.md": b""}
         with pytest.raises((CheckpointInvalid, CheckpointNotFound), match=r"gguf"):
             load(f"{hub.url}/org/tiny/resolve/main/model.gguf", device="cpu", settings=settings)
+
+
+class TestDownload:
+    """A file that must be here as a whole before a tensor can be."""
+
+    @pytest.fixture
+    def hub(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[tuple[Hub, list[Event]]]:
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        torch.save({"a": torch.arange(5 << 20)}, tmp_path / "served.bin")
+        told: list[Event] = []
+        remove = events.hub().subscribe(told.extend)
+        with Hub({"pytorch_model.bin": (tmp_path / "served.bin").read_bytes()}) as served:
+            monkeypatch.setenv("HF_ENDPOINT", served.url)
+            yield served, told
+        remove()
+
+    def test_is_told(self, hub: tuple[Hub, list[Event]], settings: Settings) -> None:
+        served, told = hub
+        weights = load("org/tiny", device="cpu", settings=settings)
+        assert torch.equal(weights["a"], torch.arange(5 << 20))
+        events.hub().flush()
+        seen = [each for each in told if each.title == TITLE]
+        last = {each.item: each for each in seen}
+        size = len(served.files["pytorch_model.bin"])
+        assert (last["pytorch_model.bin"].done, last["pytorch_model.bin"].total) == (size, size)
+        assert last[""].state is State.DONE
+        assert last[""].done == size
+
+    def test_is_cancelled_and_gone_on_with(
+        self, hub: tuple[Hub, list[Event]], settings: Settings
+    ) -> None:
+        served, _ = hub
+        size = len(served.files["pytorch_model.bin"])
+        served.behaviour.hold = threading.Event()
+        served.behaviour.hold_from = 24 << 20
+        failed: list[BaseException] = []
+
+        def bring() -> None:
+            try:
+                load("org/tiny", device="cpu", settings=settings)
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=bring)
+        thread.start()
+        assert served.reached.acquire(timeout=PATIENCE)
+        known = {each.operation for each in events.hub().known() if each.title == TITLE}
+        # One of them: others were over before.
+        assert [events.hub().cancel(each) for each in known].count(True) == 1
+        thread.join(PATIENCE)
+        served.behaviour.hold.set()
+        served.behaviour.hold = None
+        assert isinstance(failed[0], Cancelled)
+        before = served.sent
+        assert torch.equal(
+            load("org/tiny", device="cpu", settings=settings)["a"], torch.arange(5 << 20)
+        )
+        assert 0 < served.sent - before < size
 
 
 @pytest.mark.compiler

@@ -102,8 +102,11 @@ class Arriving:
         for begin, end in missing:
             self._origin.read(begin, end, self._write)
 
-    def complete(self, threads: int) -> None:
-        """Fetch what nobody asked for and publish the file. Raises LoadError, Stopped."""
+    def complete(self, threads: int, told: Callable[[int], None] = lambda here: None) -> None:
+        """Fetch what nobody asked for and publish the file; `told` hears how many bytes are here.
+
+        Raises LoadError, Stopped, or what `told` raises.
+        """
         with self._lock:
             if self._published:
                 return
@@ -115,7 +118,8 @@ class Arriving:
         ]
         with ThreadPoolExecutor(max(1, min(threads, len(pieces)))) as pool:
             try:
-                list(pool.map(lambda piece: self.fetch(*piece), pieces))
+                for _ in pool.map(lambda piece: self.fetch(*piece), pieces):
+                    told(self._have.total)
             except BaseException:
                 self.stop()
                 raise

@@ -19,10 +19,11 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlj
 
 from zerostart_jupyter.core.connections import Connections, basic, origin, shown
 from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
+from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease, Store
 from zerostart_jupyter.load import hub
-from zerostart_jupyter.load.arriving import Arriving
+from zerostart_jupyter.load.arriving import Arriving, Stopped
 from zerostart_jupyter.load.cache import ModelCache
 from zerostart_jupyter.load.http import (
     TRIES,
@@ -37,6 +38,7 @@ from zerostart_jupyter.load.places import ROOM, Kept, Snapshot, in_store
 HEAD = 256 << 10  # bytes of each file that are fetched before anything is planned: its header
 HURRY = 10.0  # seconds, as huggingface_hub waits before it falls back
 AT_ONCE = 8  # files asked about at a time
+TOLD = 16 << 20  # bytes that have to be here as a whole from which on that is an operation
 
 _SIGNATURE = re.compile(
     r"X-(Amz|Goog)-.*|Expires|Signature|Key-Pair-Id|Policy|s[a-z]|se|sig|token", re.IGNORECASE
@@ -144,15 +146,49 @@ class Remote:
             found.files |= {name: each for name, each in answers.items() if isinstance(each, Path)}
             self._all(lambda each: each.fetch(0, min(HEAD, each.identity.size)), begun.values())
             if whole:
-                for arriving in list(found.arriving.values()):
-                    with contextlib.closing(arriving):
-                        arriving.complete(self._settings.parallel_downloads)
+                self._complete(
+                    {
+                        name or found.files[name].name: found.arriving[found.files[name]]
+                        for name, _ in coming
+                        if found.files[name] in found.arriving
+                    }
+                )
                 found.arriving.clear()
                 found.files |= {name: each.file for name, each in coming}
         except BaseException:
             found.close()
             raise
         return found
+
+    def _complete(self, arriving: Mapping[str, Arriving]) -> None:
+        total = sum(each.identity.size for each in arriving.values())
+        title = f"{', '.join(arriving)}, downloaded"
+        shown = operation("load", title) if total >= TOLD else contextlib.nullcontext()
+        with shown as work:
+            if work is not None:
+                work.on_cancel(self.session.cancel)
+            before = 0
+            for name, each in arriving.items():
+                with contextlib.closing(each):
+                    self._bring(each, name, work, before, total)
+                before += each.identity.size
+
+    def _bring(
+        self, arriving: Arriving, name: str, work: Operation | None, before: int, total: int
+    ) -> None:
+        def told(here: int) -> None:
+            if work is not None:
+                size = arriving.identity.size
+                state = State.RUNNING if here < size else State.DONE
+                work.update(name, here, size, state=state)
+                work.update("", before + here, total)
+
+        try:
+            arriving.complete(self._settings.parallel_downloads, told)
+        except Stopped:
+            if work is not None:
+                work.check()
+            raise
 
     def _all(self, do: Callable[[A], B], items: Iterable[A]) -> list[B]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
