@@ -43,3 +43,18 @@ def test_what_comes_at_once_is_not_written_twice(
 
 def test_a_small_wheel_is_not_worth_it(store: Store) -> None:
     assert Partial.find(store, SHA, partial.WORTHWHILE - 1) is None
+
+
+def test_what_was_wrong_is_forgotten_also_where_somebody_else_holds_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "QUICK", 0.0)
+    one, other = write_one(store), Partial(store, SHA, TOTAL)
+    assert other.have == [(10, 15)]
+    one.discard()
+    other.write(20, memoryview(b"fresh"))
+    again = Partial(store, SHA, TOTAL)
+    assert again.have == [(20, 25)]
+    other.close()
+    again.discard()
+    assert not store.path(partial.ROOM, SHA).exists()
