@@ -108,3 +108,14 @@ def test_a_truncated_checkpoint_is_one_line(kernel: Kernel, private: Path) -> No
     (line,) = reply["traceback"]  # type: ignore[misc]
     assert "cut.safetensors" in line
     assert text(kernel.run("print('weights' in dir())")).strip() == "False"
+
+
+def test_programs_are_on_the_path_of_a_shell_line(index: Index, kernel: Kernel) -> None:
+    tool = make(
+        "zs-tool",
+        files={"zs_tool.py": b"def main():\n    print('the tool ran')\n"},
+        entry_points="[console_scripts]\nzs-tool = zs_tool:main\n",
+    )
+    index.wheels[tool.filename] = tool
+    kernel.run(f"%zs_install zs-tool --wait --index-url {index.url}")
+    assert "the tool ran" in text(kernel.run("!zs-tool"))
