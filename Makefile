@@ -5,13 +5,14 @@ CHECK = .venv/bin/python tools/check.py
 
 FUZZ_SECONDS ?= 300
 
-.PHONY: help setup demo test test-all test-gpu test-vllm fuzz lint format docs clean
+.PHONY: help setup demo test test-all test-gpu gpu-box test-vllm fuzz lint format docs clean
 
 help:
 	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
 	@echo "make test       every gate and every test but the long and the GPU ones"
 	@echo "make test-all   the long ones too"
 	@echo "make test-gpu   those that need an NVIDIA GPU"
+	@echo "make gpu-box    what a GPU machine without a network needs for those, into .gpu-box"
 	@echo "make test-vllm  a real vLLM engine on the CPU, 3 GB in an environment of its own"
 	@echo "make fuzz       atheris against all that reads a wheel, for FUZZ_SECONDS=300"
 	@echo "make lint       ruff, mypy, import-linter, tsc and the panel's unit tests"
@@ -35,8 +36,13 @@ test-all:
 	@$(CHECK) all
 
 test-gpu:
-	@$(SETUP) dev criu
+	@$(PYTHON) tools/gpu_box.py set-up
+	@test -d .gpu-box || $(SETUP) dev criu
 	@$(CHECK) gpu
+
+gpu-box:
+	@$(SETUP) dev criu
+	@.venv/bin/python tools/gpu_box.py pack
 
 test-vllm:
 	@$(SETUP) dev

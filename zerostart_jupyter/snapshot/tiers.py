@@ -76,7 +76,14 @@ def capabilities(settings: Settings | None = None) -> list[Capability]:
     portable = Capability(
         "snapshot: portable", True, "names, code and data, for any machine with this Python"
     )
-    return [found, allowed, _namespaces(), process, forkable.capability(), portable]
+    return [found, allowed, _namespaces(), process, forkable.capability(), portable, *gpu()]
+
+
+def gpu() -> list[Capability]:
+    """Whether GPU memory can be moved: parked, and saved with a process."""
+    from zerostart_jupyter.snapshot.gpu import limits
+
+    return limits.capabilities()
 
 
 def permission() -> Capability:
