@@ -98,6 +98,15 @@ def test_into_kernel_is_refused_where_the_system_rules(
     assert type(error).__name__ == "EnvironmentRefused"
 
 
-def test_parking_is_refused_and_not_ignored(shell: InteractiveShell) -> None:
-    error = shell.run_cell("%zs_snapshot save one --park").error_in_exec
-    assert "not built yet" in str(error)
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("list --park", "--park goes with save"),
+        ("park now", "expected one of"),
+        ("park", "not a Jupyter kernel"),
+        ("wake", "not a Jupyter kernel"),
+        ("save one --park", "not a Jupyter kernel"),
+    ],
+)
+def test_parking_where_it_makes_no_sense(shell: InteractiveShell, line: str, says: str) -> None:
+    assert says in str(shell.run_cell(f"%zs_snapshot {line}").error_in_exec)
