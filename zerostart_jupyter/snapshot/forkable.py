@@ -18,6 +18,7 @@ from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.snapshot import procfs
 from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.gpu import parking
 
 NAME = "snapshot: fork"
 _PAUSE_HARD = 2  # omp_pause_hard, OpenMP 5.0 section 3.2.44
@@ -74,6 +75,9 @@ def obstacles(kernel: LiveKernel) -> Iterator[str]:
             yield f"the thread {each.name!r}"
     yield from _native(known, mapped)
     yield from _devices()
+    # A parked one has no device open, and its context is in this process all the same.
+    if parking.is_parked(parking.Where.here()):
+        yield "GPU memory that is parked"
 
 
 def pause_openmp(mapped: set[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.snapshot.gpu import simulated
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 
 GIB = 1 << 30
+STUMBLES = ("fail", "hang", "die")
 MACHINE: dict[str, Any] = {
     "driver": "580.95.05",
     "devices": [
@@ -24,6 +25,15 @@ MACHINE: dict[str, Any] = {
         for number in (1, 2)
     ],
 }
+
+
+def stumbling(steps: Sequence[str], quick: Sequence[tuple[str, str]]) -> list[Any]:
+    """Every way each step may go wrong; all but the quick ones run in the long matrix."""
+    return [
+        pytest.param(step, kind, marks=() if (step, kind) in quick else pytest.mark.slow)
+        for step in steps
+        for kind in STUMBLES
+    ]
 
 
 @pytest.fixture

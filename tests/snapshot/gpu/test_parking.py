@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.snapshot.gpu import simulated
-from tests.snapshot.gpu.conftest import MACHINE, helpers
+from tests.snapshot.gpu.conftest import MACHINE, helpers, stumbling
 from tests.snapshot.kernels import Kernel, eventually
 
 UUID = MACHINE["devices"][0]["uuid"]
@@ -59,8 +59,10 @@ def test_a_kernel_without_a_gpu_has_nothing_to_park(parkable: Kernel, gpu: Path)
     assert "holds no GPU memory" in parkable.attempt("%zs_snapshot park").error
 
 
-@pytest.mark.parametrize("kind", ["fail", "hang", "die"])
-@pytest.mark.parametrize("step", ["state", "lock", "checkpoint"])
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    stumbling(["state", "lock", "checkpoint"], quick=[("lock", "die"), ("checkpoint", "fail")]),
+)
 def test_a_driver_that_stumbles_leaves_the_kernel_as_it_was(
     parkable: Kernel, gpu: Path, step: str, kind: str
 ) -> None:
@@ -101,8 +103,12 @@ def test_a_helper_that_was_killed_is_started_again(parkable: Kernel, private: Pa
     ("change", "says"),
     [
         ({"driver": "565.57.01"}, "driver 565.57.01 is older than 570"),
-        ({"devices": [MACHINE["devices"][0] | {"mig": 1}]}, "MIG mode"),
-        ({"devices": [MACHINE["devices"][0] | {"mps": 1}]}, "MPS"),
+        pytest.param(
+            {"devices": [MACHINE["devices"][0] | {"mig": 1}]}, "MIG mode", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"devices": [MACHINE["devices"][0] | {"mps": 1}]}, "MPS", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_the_driver_does_not_support_is_named(
@@ -122,6 +128,7 @@ def test_the_host_must_have_room(parkable: Kernel, gpu: Path) -> None:
     assert simulated.calls() == []
 
 
+@pytest.mark.slow
 def test_two_kernels_park_each_for_itself(parkable: Kernel, gpu: Path) -> None:
     from tests.snapshot.kernels import kernel
 
@@ -131,3 +138,11 @@ def test_two_kernels_park_each_for_itself(parkable: Kernel, gpu: Path) -> None:
         assert simulated.of(other.pid)["state"] == "running"
         assert other.run("simulated.mine()['state']") == "'running'"
         assert simulated.of(parkable.pid)["state"] == "checkpointed"
+
+
+def test_a_parked_kernel_is_not_forked(parkable: Kernel) -> None:
+    parkable.run("from zerostart_jupyter.snapshot import adapter, forkable")
+    parkable.run("obstacles = lambda: [*forkable.obstacles(adapter.LiveKernel.current())]")
+    assert parkable.run("obstacles()") == "[]"
+    assert parkable.run("parking.park(); obstacles()") == "['GPU memory that is parked']"
+    assert parkable.run("obstacles()") == "[]"

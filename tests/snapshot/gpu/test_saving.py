@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.snapshot.gpu import simulated
-from tests.snapshot.gpu.conftest import MACHINE, helpers
+from tests.snapshot.gpu.conftest import MACHINE, helpers, stumbling
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from zerostart_jupyter import snapshot
 
@@ -103,11 +103,24 @@ def test_onto_other_gpus_of_the_same_kind(python: Kernel, gpu: Path) -> None:
     ("change", "says"),
     [
         ({"devices": [FIRST]}, "it needs 2 GPUs, 1 are here"),
-        ({"devices": [FIRST, SECOND | {"name": "NVIDIA L4", "uuid": "GPU-b"}]}, "NVIDIA L4"),
-        ({"driver": "575.51.03"}, "driver 575.51.03 is older than the 580.95.05 that saved it"),
-        ({"driver": "560.28.03"}, "older than 570"),
-        ({"devices": [FIRST, SECOND | {"mig": 1}]}, "MIG mode"),
-        ({"absent": True}, "this machine has no NVIDIA driver"),
+        pytest.param(
+            *({"devices": [FIRST, SECOND | {"name": "NVIDIA L4", "uuid": "GPU-b"}]}, "NVIDIA L4"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(
+                {"driver": "575.51.03"},
+                "driver 575.51.03 is older than the 580.95.05 that saved it",
+            ),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(*({"driver": "560.28.03"}, "older than 570"), marks=pytest.mark.slow),
+        pytest.param(
+            *({"devices": [FIRST, SECOND | {"mig": 1}]}, "MIG mode"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *({"absent": True}, "this machine has no NVIDIA driver"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_differs_is_named_before_anything_is_restored(
@@ -137,8 +150,13 @@ def test_there_must_be_something_to_park(with_criu: Path, gpu: Path) -> None:
         assert snapshot.snapshots() == []
 
 
-@pytest.mark.parametrize("kind", ["fail", "hang", "die"])
-@pytest.mark.parametrize("step", ["lock", "checkpoint", "restore", "unlock"])
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    stumbling(
+        ["lock", "checkpoint", "restore", "unlock"],
+        quick=[("lock", "fail"), ("checkpoint", "die"), ("restore", "fail")],
+    ),
+)
 def test_any_step_may_stumble(
     python: Kernel, gpu: Path, private: Path, step: str, kind: str
 ) -> None:
@@ -152,7 +170,14 @@ def test_any_step_may_stumble(
     assert_untouched(python, private)
 
 
-@pytest.mark.parametrize("script", ["exit 1", "kill -KILL $$", "exec sleep 1000"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "kill -KILL $$",
+        pytest.param("exit 1", marks=pytest.mark.slow),
+        pytest.param("exec sleep 1000", marks=pytest.mark.slow),
+    ],
+)
 def test_criu_fails_while_the_gpu_is_empty(
     python: Kernel, private: Path, script: str, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_mapped_weights_are_not_in_the_image(python: Kernel) -> None:
         assert clone.run(f"s.restored, {SUMS}") == "(True, True)"
 
 
+@pytest.mark.slow
 def test_a_tensor_that_changed_is_in_the_image(python: Kernel) -> None:
     python.run("w['a'].mul_(2); sums['a'] *= 2")
     grown = int(python.run("(s := z.snapshot('one')).bytes - base"))
@@ -108,12 +109,14 @@ def test_weights_of_a_gpu_leave_before_the_dump_and_are_read_again(
         assert int(clone.run("z.snapshot('two').bytes - base")) < 16 * MIB
 
 
+@pytest.mark.slow
 def test_a_failed_save_leaves_them_where_they_were(on_gpu: Kernel) -> None:
     simulated.fault("checkpoint", "fail")
     assert on_gpu.attempt("z.snapshot('one')").error.startswith("GpuFailed")
     assert on_gpu.run(SUMS) == "True"
 
 
+@pytest.mark.slow
 def test_weights_of_a_gpu_whose_file_changed_are_refused(on_gpu: Kernel, checkpoint: Path) -> None:
     on_gpu.run("s = z.snapshot('one')")
     with checkpoint.open("r+b") as file:
@@ -124,6 +127,7 @@ def test_weights_of_a_gpu_whose_file_changed_are_refused(on_gpu: Kernel, checkpo
     assert f"{checkpoint} has changed" in error
 
 
+@pytest.mark.slow
 def test_a_restored_kernel_checks_the_digest(
     on_gpu: Kernel, checkpoint: Path, private: Path
 ) -> None:
