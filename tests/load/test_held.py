@@ -204,3 +204,17 @@ def test_any_length_in_any_blocks(
         found.let_go()
         found.take_back()
     assert torch.equal(copy, made)
+
+
+def test_a_captured_graph_keeps_all_of_them(
+    copies: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Graph:
+        """In the place of torch.cuda.CUDAGraph, which needs a GPU to be made."""
+
+    monkeypatch.setattr("torch.cuda.graphs.CUDAGraph", Graph)
+    assert hold(copies) is not None
+    captured = Graph()
+    assert hold(copies) is None
+    del captured
+    assert hold(copies) is not None
