@@ -76,3 +76,32 @@ def test_an_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str], action:
 def test_without_an_action_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["snapshot"])
+
+
+def test_out_to_a_file_and_in_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = str(tmp_path / "one.zsnap")
+    sent = json.loads(printed(capsys, "export", "one", file, "--json"))
+    assert {"name", "path", "bytes", "sent", "seconds"} == set(sent)
+    assert main(["snapshot", "import", file]) == 1
+    assert "already a snapshot 'one'" in capsys.readouterr().err
+    assert "--trust" in printed(capsys, "import", file, "two")
+    assert not json.loads(printed(capsys, "show", "two", "--json"))["trusted"]
+    assert "--trust" not in printed(capsys, "import", file, "three", "--trust")
+    (tmp_path / "one.zsnap").write_bytes(b"other")
+    assert main(["snapshot", "import", file, "four"]) == 1
+    assert "no export that can be imported" in capsys.readouterr().err
+
+
+def test_what_is_collected_and_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    printed(capsys, "pin", "one")
+    assert "no snapshot" in printed(capsys, "gc", "--keep-gb", "0")
+    printed(capsys, "unpin", "one")
+    assert "Would remove one: 3.0 MiB" in printed(capsys, "gc", "--keep-gb", "0", "--dry-run")
+    (gone,) = json.loads(printed(capsys, "gc", "--keep-gb", "0", "--json"))
+    assert gone["name"] == "one"
+    assert json.loads(printed(capsys, "list", "--json")) == []
+
+
+def test_the_list_tells_what_a_restore_saves(capsys: pytest.CaptureFixture[str], one: str) -> None:
+    Catalog(Settings.read()).amend(one, kernel_seconds=75.0)
+    assert "~0.20 s instead of 1 min 15 s" in printed(capsys, "list")

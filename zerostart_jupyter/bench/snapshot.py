@@ -45,11 +45,13 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
     smallest: tuple[float, ...] | None = None
     for name, cells in _kinds(arrays or _fitting()).items():
         saved, again = f"{PREFIX}{os.getpid()}", f"{PREFIX}{os.getpid()}-again"
+        names = f"{PREFIX}{os.getpid()}-names"
         try:
             with _kernel("python3") as client:
                 _run(client, cells)
                 frozen = tuple(_saved(client, saved) for _ in range(rounds))
                 _saved(client, again)
+                _saved(client, names, "portable")
                 before = _seconds(client, WRITE) if name.startswith(_ARRAYS) else None
             info, second = snapshot.show(saved), snapshot.show(again)
             snapshot.delete(again)
@@ -57,6 +59,10 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
             note(f"{name}: {rounds} rounds")
             found = _turns(rounds, spec, cells, info)
             fresh = found["fresh"]
+            remark = f"told before, from {size(info.bytes)}, disk and earlier restores"
+            told = (info.restore_seconds,)
+            cases.append(Case(f"{name}: restore as told", told, "restore", found["warm"], remark))
+            cases += _by_names(name, names, rounds, fresh)
             mapped = sum(length for length, _ in info.manifest().memory.values())
             kept = f"{size(info.manifest().bytes)} of images, {size(mapped)} mapped"
             cases += [
@@ -75,11 +81,20 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
                 cases += _costs_of_mapping(name, spec, found["warm"], before)
         finally:
             for each in snapshot.snapshots():
-                if each.name in (saved, again):
+                if each.name in (saved, again, names):
                     snapshot.delete(each.name)
     title = "Restoring a kernel instead of re-running it"
     about = versions("zerostart-jupyter", "ipykernel", "jupyter-client", "torch")
     return Report(title, tuple(cases), about, machine())
+
+
+def _by_names(name: str, saved: str, rounds: int, fresh: Sequence[float]) -> list[Case]:
+    """The portable tier: a fresh kernel that imports and reads what the names need."""
+    info = snapshot.show(saved)
+    spec = snapshot.publish(saved).name
+    took = tuple(_to_first_reply(spec, "1") for _ in range(rounds))
+    remark = f"{size(info.bytes)}; told {info.restore_seconds:.2g} s before"
+    return [Case(f"{name}: first reply, portable", took, "re-run", fresh, remark)]
 
 
 def _turns(rounds: int, spec: str, cells: str, info: SnapshotInfo) -> dict[str, tuple[float, ...]]:
@@ -135,12 +150,13 @@ def _fitting() -> int:
     return min(ARRAYS, free // 4)
 
 
-def _saved(client: Any, name: str) -> float:
+def _saved(client: Any, name: str, tier: str = "process") -> float:
     """Save over the last one; returns the seconds the kernel was frozen.
 
     As a notebook does, the client listens to iopub meanwhile: one that does not comes back late.
     """
-    code = f"import zerostart_jupyter.snapshot as s; s.snapshot({name!r}, replace=True)"
+    call = f"s.snapshot({name!r}, replace=True, tier={tier!r})"
+    code = f"import zerostart_jupyter.snapshot as s; {call}"
     reply = client.execute_interactive(code, timeout=PATIENCE, output_hook=lambda message: None)
     _check(reply)
     return snapshot.show(name).frozen_seconds

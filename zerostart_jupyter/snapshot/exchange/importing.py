@@ -107,7 +107,8 @@ class _Import:
             for lease in batch.keep.values():
                 held.callback(lease.close)
         shutil.rmtree(directory / _MEMORY, ignore_errors=True)
-        images.move(into, moved)
+        if moved:
+            images.move(into, moved)
         dataclasses.replace(
             found,
             id=self._key,
