@@ -103,6 +103,16 @@ export class Actions {
     await attempt(() => this.api.cancel(kernel, operation.id));
   }
 
+  /** Have a kernel park its GPU memory, or wake it; it does so once it is idle. */
+  async move(id: string, what: 'park' | 'wake'): Promise<void> {
+    const { trans } = this;
+    const kernel = this.app.serviceManager.kernels.connectTo({ model: { id, name: '' } });
+    const beginning = what === 'park' ? trans.__('Parking the GPU') : trans.__('Waking the GPU');
+    await told(beginning, () => ask(kernel, `%load_ext zerostart\n%zs_snapshot ${what}`, trans));
+    kernel.dispose();
+    await attempt(() => this.live.lookAtGpu());
+  }
+
   /** Save what a kernel holds now, in the kernel, under a name that says what it is. */
   private async keep(kernel: Kernel.IKernelConnection, before: string): Promise<void> {
     const time = new Date().toISOString().replace(/\D/g, '').slice(0, 14);

@@ -41,6 +41,8 @@ export interface IGpu {
     readonly device: number;
     readonly bytes: number;
   }[];
+  /** Kernels whose GPU memory is in the host's for now. */
+  readonly parked: readonly { readonly kernel: string; readonly bytes: number }[];
 }
 
 export interface ICapability {

@@ -9,10 +9,12 @@ import { sizeText } from './wording';
 interface IGpuSection {
   gpu: IGpu | null;
   documents: Map<string, string>;
+  /** Have a kernel park its GPU memory, or wake it. */
+  move: (kernel: string, what: 'park' | 'wake') => void;
   trans: TranslationBundle;
 }
 
-export function GpuSection({ gpu, documents, trans }: IGpuSection): JSX.Element {
+export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.Element {
   const nameOf = (kernel: string) =>
     baseName(documents.get(kernel) ?? trans.__('kernel %1', kernel.slice(0, 8)));
   return (
@@ -31,14 +33,49 @@ export function GpuSection({ gpu, documents, trans }: IGpuSection): JSX.Element 
             {gpu.kernels
               .filter(each => each.device === device.index)
               .map(each => (
-                <div className="jp-Zerostart-row jp-Zerostart-detail" key={each.kernel}>
-                  <span className="jp-Zerostart-current">{nameOf(each.kernel)}</span>
-                  <span>{sizeText(each.bytes)}</span>
-                </div>
+                <Held
+                  key={each.kernel}
+                  name={nameOf(each.kernel)}
+                  amount={sizeText(each.bytes)}
+                  action={trans.__('Park')}
+                  label={trans.__('Park what %1 has on the GPU', nameOf(each.kernel))}
+                  onClick={() => move(each.kernel, 'park')}
+                />
               ))}
+          </li>
+        ))}
+        {gpu?.parked.map(each => (
+          <li className="jp-Zerostart-card" key={each.kernel}>
+            <Held
+              name={nameOf(each.kernel)}
+              amount={trans.__('%1 parked in host memory', sizeText(each.bytes))}
+              action={trans.__('Wake')}
+              label={trans.__('Wake what %1 has parked', nameOf(each.kernel))}
+              onClick={() => move(each.kernel, 'wake')}
+            />
           </li>
         ))}
       </ul>
     </Section>
+  );
+}
+
+interface IHeld {
+  name: string;
+  amount: string;
+  action: string;
+  label: string;
+  onClick: () => void;
+}
+
+function Held({ name, amount, action, label, onClick }: IHeld): JSX.Element {
+  return (
+    <div className="jp-Zerostart-row jp-Zerostart-detail">
+      <span className="jp-Zerostart-current">{name}</span>
+      <span>{amount}</span>
+      <button className="jp-Zerostart-link" aria-label={label} onClick={onClick}>
+        {action}
+      </button>
+    </div>
   );
 }

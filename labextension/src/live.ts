@@ -39,7 +39,7 @@ export class Live implements IDisposable {
     this.gpuPoll = new Poll({
       auto: false,
       name: 'zerostart:gpu',
-      factory: () => this.lookAtGpu(),
+      factory: async () => (this.gpu?.ok === false ? undefined : this.lookAtGpu()),
       frequency: { interval: GPU_LOOK, backoff: true, max: 10 * GPU_LOOK },
       standby
     });
@@ -121,11 +121,9 @@ export class Live implements IDisposable {
     this.sources = late.reduce(absorb, fromListing(listed));
   }
 
-  private async lookAtGpu(): Promise<void> {
-    if (this.gpu?.ok !== false) {
-      this.gpu = await this.api.gpu();
-      this._changed.emit();
-    }
+  async lookAtGpu(): Promise<void> {
+    this.gpu = await this.api.gpu();
+    this._changed.emit();
   }
 
   private hear(_: unknown, emission: Event.Emission): void {

@@ -65,7 +65,12 @@ export class Panel extends ReactWidget {
           cancel={shown => void actions.cancel(shown)}
           trans={trans}
         />
-        <GpuSection gpu={live.gpu} documents={documents} trans={trans} />
+        <GpuSection
+          gpu={live.gpu}
+          documents={documents}
+          move={(kernel, what) => void actions.move(kernel, what)}
+          trans={trans}
+        />
         <SnapshotsSection snapshots={live.snapshots} actions={actions} trans={trans} />
       </>
     );

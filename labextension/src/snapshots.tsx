@@ -8,6 +8,7 @@ import { baseName } from './kernels';
 import { Empty, IconButton, Section } from './parts';
 import { agoText, secondsText, sizeText } from './wording';
 
+const SHOWN = 50; // the newest, until one asks for all
 const MANY = 8; // from this many snapshots on there is a field to search them
 
 interface ISnapshots {
@@ -18,6 +19,7 @@ interface ISnapshots {
 
 export function SnapshotsSection({ snapshots, actions, trans }: ISnapshots): JSX.Element {
   const [query, setQuery] = React.useState('');
+  const [all, setAll] = React.useState(false);
   const target = actions.target();
   const newest = [...(snapshots ?? [])].sort((a, b) => b.created - a.created);
   const found = newest.filter(each => matches(each, query));
@@ -48,7 +50,7 @@ export function SnapshotsSection({ snapshots, actions, trans }: ISnapshots): JSX
         </p>
       )}
       <ul className="jp-Zerostart-list">
-        {found.map(each => (
+        {found.slice(0, all ? undefined : SHOWN).map(each => (
           <Snapshot
             key={each.id}
             snapshot={each}
@@ -58,6 +60,11 @@ export function SnapshotsSection({ snapshots, actions, trans }: ISnapshots): JSX
           />
         ))}
       </ul>
+      {found.length > SHOWN && (
+        <button className="jp-Zerostart-more" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? trans.__('Show the newest only') : trans.__('Show all %1', found.length)}
+        </button>
+      )}
       {newest.length > 0 && found.length === 0 && (
         <Empty>{trans.__('No snapshot is called that.')}</Empty>
       )}

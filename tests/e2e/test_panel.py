@@ -59,6 +59,13 @@ def busy(lab: Jupyter) -> Iterator[Hub]:
         yield hub
 
 
+def violations(page: Page) -> list[Any]:
+    """What axe-core has against the panel: each rule, and where it is broken."""
+    page.add_script_tag(path=ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js")
+    found = page.evaluate("axe.run('#zerostart-panel')")
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+
+
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_first_sight_teaches(visit: Visit, keep: Keep, theme: str) -> None:
     page = visit(theme=theme)
@@ -105,6 +112,65 @@ def test_running_things_cancel_and_delete_nothing(lab: Jupyter, visit: Visit, ke
         expect(running.get_by_text("Installing torch")).to_have_count(0)
 
 
+def snapshot(number: int) -> dict[str, Any]:
+    """A snapshot as the server lists it; higher numbers are newer."""
+    return {
+        "name": f"run-{number}",
+        "id": f"id-{number}",
+        "tier": "process",
+        "created": time.time() - 86400 + number,
+        "notebook": "training.ipynb",
+        "bytes": 300 * MIB,
+        "gpu_bytes": 0,
+        "parent": None,
+        "kernel_seconds": 75.0,
+    }
+
+
+def test_many_snapshots(visit: Visit, keep: Keep) -> None:
+    page = visit()
+    body = {"snapshots": [snapshot(number) for number in range(500)]}
+    page.route("**/zerostart/api/snapshots?*", lambda route: route.fulfill(json=body))
+    page.evaluate("jupyterapp.commands.execute('zerostart:refresh')")
+    section = page.get_by_role("region", name="Snapshots")
+    expect(section.get_by_role("listitem")).to_have_count(50)
+    expect(section.get_by_role("listitem").first).to_contain_text("run-499")
+    keep(page, "panel-many")
+    section.get_by_label("Search snapshots").fill("run-7")
+    expect(section.get_by_role("listitem")).to_have_count(11)
+    section.get_by_label("Search snapshots").fill("")
+    section.get_by_role("button", name="Show all 500").click()
+    expect(section.get_by_role("listitem")).to_have_count(500)
+
+
+GPU = {
+    "ok": True,
+    "reason": "",
+    "remedy": "",
+    "devices": [{"index": 0, "name": "NVIDIA H100", "used": 30_000 * MIB, "total": 81_559 * MIB}],
+    "kernels": [{"kernel": "aaaaaaaa-1", "device": 0, "bytes": 29_000 * MIB}],
+    "parked": [{"kernel": "bbbbbbbb-2", "bytes": 12_000 * MIB}],
+}
+
+
+def test_a_gpu_in_high_contrast(lab: Jupyter, visit: Visit, keep: Keep) -> None:
+    """What the server would say of a GPU, which this machine need not have."""
+    page = visit()
+    page.emulate_media(forced_colors="active")
+    page.route("**/zerostart/api/gpu?*", lambda route: route.fulfill(json=GPU))
+    page.reload()
+    show_panel(page)
+    section = page.get_by_role("region", name="GPU")
+    expect(section).to_contain_text("NVIDIA H100")
+    expect(section.get_by_role("progressbar", name="NVIDIA H100")).to_be_visible()
+    expect(section.get_by_role("button", name="Park what kernel aaaaaaaa")).to_be_visible()
+    expect(section.get_by_role("button", name="Wake what kernel bbbbbbbb")).to_be_visible()
+    with busy(lab):
+        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
+        assert violations(page) == []
+        keep(page, "panel-high-contrast")
+
+
 def test_a_late_page_shows_what_is_under_way(lab: Jupyter, visit: Visit) -> None:
     with busy(lab):
         page = visit()
@@ -141,12 +207,9 @@ def cancel(page: Page, operation: str) -> None:
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_accessible(lab: Jupyter, visit: Visit, theme: str) -> None:
     page = visit(theme=theme)
-    axe = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
     with busy(lab):
         expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
-        page.add_script_tag(path=axe)
-        found = page.evaluate("axe.run('#zerostart-panel')")
-    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+        told = violations(page)
     assert told == [], json.dumps(told, indent=1)
 
 

@@ -84,3 +84,22 @@ def test_a_semicolon_silences(kernel: Kernel) -> None:
     quiet = kernel.run("%zs_snapshot list;")
     assert [each for each in loud if each["type"] == "execute_result"]
     assert not [each for each in quiet if each["type"] == "execute_result"]
+
+
+def test_an_interrupt_leaves_no_bar_behind(kernel: Kernel) -> None:
+    kernel.run(WORK)
+    asked = kernel.client.execute("work(2000)")
+    shown: list[dict[str, str]] = []
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=60)
+        if message["parent_header"].get("msg_id") != asked:
+            continue
+        if message["msg_type"] in ("display_data", "update_display_data"):
+            if not shown:
+                kernel.manager.interrupt_kernel()
+            shown.append(message["content"]["data"])
+        if message["content"].get("execution_state") == "idle":
+            break
+    assert "<progress" in shown[0]["text/html"]
+    assert "<progress" not in shown[-1]["text/html"]
+    assert kernel.run("print('goes on')")

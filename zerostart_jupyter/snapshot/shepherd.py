@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
-from zerostart_jupyter.core.events import Operation, State, operation
+from zerostart_jupyter.core.events import Operation, State, hub, operation
 from zerostart_jupyter.core.status import StatusFile
 from zerostart_jupyter.snapshot import estimate, listening, ports, tiers, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
@@ -130,6 +130,10 @@ class Shepherd:
     def fail(self, error: ZerostartError) -> None:
         """Tell whoever waits that there will be no kernel."""
         self._progress.__exit__(type(error), error, None)
+        if self._status is not None:  # the file stays: it says why
+            hub().flush()
+            self._status.abandon()
+            self._status = None
         self.collect()
         self._tell_ready(wire.describe(error))
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from tests.servers.jupyter import PATIENCE, Jupyter, serve, share_criu
+from tests.servers.jupyter import PATIENCE, Jupyter, serve, share_criu, until
 
 pytestmark = pytest.mark.criu
 API = "zerostart/api"
@@ -155,4 +155,12 @@ def test_images_that_criu_cannot_read_end_in_an_error_and_a_fresh_kernel(
     failed = restore(http, kernel)
     assert failed.status_code == 400, failed.text
     assert "'ready' did not come back" in failed.json()["message"]
+    assert "is not what was written" in failed.json()["remedy"], failed.text
+
+    def states() -> list[str]:
+        sources = http.get(f"{API}/activity").json()["sources"]
+        told = [each["operations"] for each in sources if each["writer"] == "shepherd"]
+        return [each["state"] for operations in told for each in operations]
+
+    assert until(states, "the failure to be shown") == ["failed"]
     assert run(server, kernel, "print('fresh', 'x' in globals())") == "fresh False"

@@ -140,7 +140,12 @@ class Gpu(Endpoint):
             pid = getattr(self.kernel_manager.get_kernel(kernel).provisioner, "pid", None)
             if pid is not None:
                 owners[pid] = kernel
-        return await asyncio.to_thread(gpu.memory, owners)
+        parked = [
+            {"kernel": source.kernel, "bytes": source.parked}
+            for source in self.app.watcher.sources
+            if source.parked is not None and source.process is not None and source.process.alive()
+        ]
+        return {**await asyncio.to_thread(gpu.memory, owners), "parked": parked}
 
 
 def _engine() -> Any:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.jupyter.provisioner import ZerostartProvisioner, adopt
+from zerostart_jupyter.jupyter.server.sources import Found
+from zerostart_jupyter.jupyter.where import status_directory
 
 POLL = 0.1  # seconds between two looks whether what is being restored still lives
 
@@ -30,11 +33,20 @@ async def in_place(kernels: Any, kernel: str, snapshot: str) -> None:
         provisioner.restore_from = snapshot
         answering = await kernels.restart_kernel(kernel, now=True)
         if not await _answers(answering, provisioner):
+            reason = await asyncio.to_thread(_reason, kernels.get_kernel(kernel).connection_file)
             await (await kernels.restart_kernel(kernel, now=True))
             raise StartedAnew(
                 f"Snapshot {order.info.name!r} did not come back; the kernel was started anew.",
-                remedy="The server's log says why.",
+                remedy=reason or "The server's log says why.",
             )
+
+
+def _reason(connection_file: str) -> str:
+    """What the shepherd wrote of its failure; empty if it came to no words."""
+    folder = status_directory(Path(connection_file))
+    found = Found("", "shepherd", folder / "shepherd.json", (0, 0, 0)).read()
+    failed = found.failed_restore() if found else None
+    return str(failed["error"] or "") if failed else ""
 
 
 async def _answers(answering: asyncio.Future[Any], provisioner: ZerostartProvisioner) -> bool:

@@ -21,6 +21,7 @@ from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.jupyter.server.wire import operations, undo
 
 MAXIMUM = 8 << 20  # bytes of a status file that are still read
+MOURNED = 30  # seconds for which a restore that failed is shown, though its writer has ended
 ABANDONED = 60  # seconds after which a directory without any writer is removed
 
 _KERNEL = re.compile(r"kernel-([\w.-]{1,200})")
@@ -37,6 +38,15 @@ class Source:
     process: Process | None
     operations: list[dict[str, Any]]
     undo: dict[str, Any] | None = None
+    parked: int | None = None  # bytes of GPU memory that the kernel has in the host's
+
+    def failed_restore(self) -> dict[str, Any] | None:
+        """The operation, if a restore was the last thing and has just failed."""
+        for each in self.operations[-1:]:
+            recent = time.time() - each["updated"] < MOURNED
+            if each["kind"] == "restore" and each["state"] == "failed" and recent:
+                return each
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """The object GET activity lists."""
@@ -64,9 +74,10 @@ class Found:
             process = Process.from_json(body["process"]) if "process" in body else None
             found = operations(body["operations"])
             points = undo(body.get("undo"))
+            parked = int(body["parked"]["bytes"]) if "parked" in body else None
         except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
             return None
-        return Source(self.kernel, self.writer, self.path, process, found, points)
+        return Source(self.kernel, self.writer, self.path, process, found, points, parked)
 
 
 def find(root: Path) -> Iterator[Found]:
@@ -87,7 +98,7 @@ def find(root: Path) -> Iterator[Found]:
 
 def bury(source: Source) -> bool:
     """Remove the file of a writer that ended; False if it lives or another has taken its place."""
-    if source.process is None or source.process.alive():
+    if source.process is None or source.process.alive() or source.failed_restore():
         return False
     grave = source.path.with_name(f".{source.path.name}.{os.getpid()}.ended")
     try:
