@@ -187,12 +187,11 @@ def _picture(checkpoint: Checkpoint, about: dict[str, str]) -> str:
     events: list[Event] = []
     hub = Hub(interval=0.005)
     hub.subscribe(events.extend)
+    drop(checkpoint.files)  # before the load: what it has mapped cannot be dropped after it
+    rate = checkpoint.nbytes / floors.bring(checkpoint.files)
     drop(checkpoint.files)
     weights = load(checkpoint.folder, device="cpu", hub=hub)
-    drop(checkpoint.files)
-    rate = checkpoint.nbytes / floors.bring(checkpoint.files)
     about["disk"] = f"{rate / 1e9:.2f} GB/s into the page cache"
-    drop(checkpoint.files)
     past = disk.probe(checkpoint.files)
     if past is not None:
         about["disk"] += f" and {past.gb_per_second:.2f} past it"

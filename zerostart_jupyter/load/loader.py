@@ -26,7 +26,7 @@ Index = slice | tuple[slice, ...]
 BACKGROUND_BLOCK = 32 * MIB
 # Threads that populate near each other wait for each other's read-ahead: far apart they are half
 # as fast again, and as steady as one alone.
-POPULATE = 128 * MIB
+POPULATE = 256 * MIB
 
 
 def load(

@@ -52,7 +52,11 @@ class Reading:
         self._converted = frozenset() if dtype is None else convertible(checkpoint.entries.values())
         self._hub = hub
         self._plan = Plan(
-            checkpoint.entries.values(), block=block, budget=STAGING, order=order, apart=self._place
+            checkpoint.entries.values(),
+            block=block,
+            budget=None if set(readers.values()) == {"mmap"} else STAGING,  # mmap stages nothing
+            order=order,
+            apart=self._place,
         )
         threads = min(threads, len(self._plan.blocks))
         made = {
