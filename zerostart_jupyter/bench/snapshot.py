@@ -88,7 +88,7 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
     return Report(title, tuple(cases), about, machine())
 
 
-def _by_names(name: str, saved: str, rounds: int, fresh: Sequence[float]) -> list[Case]:
+def _by_names(name: str, saved: str, rounds: int, fresh: tuple[float, ...]) -> list[Case]:
     """The portable tier: a fresh kernel that imports and reads what the names need."""
     info = snapshot.show(saved)
     spec = snapshot.publish(saved).name

@@ -21,8 +21,9 @@ ROOM = "probes"
 _DISK = "snapshot-disk"
 _PROBE = 64 << 20  # bytes read to learn a disk's speed
 _USUAL = 1e9  # bytes a second, until one was measured
-_BASE = {"process": 0.2, "portable": 0.7}  # seconds of a snapshot with nothing in it
-_MODULE = 0.0012  # seconds to import one more module
+_BASE = {"process": 0.2, "portable": 0.4}  # seconds of a snapshot with nothing in it
+_BARE = 700  # modules of a kernel in which nothing was imported yet
+_MODULE = 0.0009  # seconds to import one more module
 _WEIGHT = 0.5  # of the newest restore
 _BOUND = 20.0  # a restore beyond this factor of its guess says nothing of the next one
 
@@ -45,7 +46,7 @@ class Measured:
     def guess(self, tier: str, about: Mapping[str, Any]) -> float:
         """The same before any experience with restores."""
         read = _number(about, "read_bytes", _number(about, "bytes", 0.0))
-        imports = _number(about, "modules", 0.0) * _MODULE
+        imports = max(0.0, _number(about, "modules", 0.0) - _BARE) * _MODULE
         return _BASE.get(tier, 1.0) + read / self._rate + imports
 
     def factor(self, tier: str) -> float:
