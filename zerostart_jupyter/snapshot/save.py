@@ -127,8 +127,9 @@ def snapshot(
         )
         return _saved(saving.save(asked, kernel.kernel.shell, settings, hub), restored=False)
     criu = choice.criu
-    gpu = Moving.plan(settings, park=park)
     with operation("snapshot", name, unit="steps", hub=hub) as work:
+        work.update(State.PREFLIGHT)  # which compares weights on a GPU with their files
+        gpu = Moving.plan(settings, park=park)
         order = Order(
             id=fresh_id(),
             name=name,

@@ -164,6 +164,10 @@ def test_any_step_may_stumble(
         python.run("import os; os.environ['ZS_GPU_TIMEOUT'] = '2'")
     simulated.fault(step, kind)
     error = python.attempt("z.snapshot('one')").error
+    if step in ("restore", "unlock") and kind != "fail":  # another helper puts it back
+        assert error == ""
+        assert python.run("x, simulated.mine()['state']") == "(1, 'running')"
+        return
     assert error.startswith("GpuFailed")
     if kind == "fail":
         assert f"{step} of process {python.pid} failed" in error

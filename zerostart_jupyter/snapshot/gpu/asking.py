@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zerostart_jupyter import __version__
@@ -37,8 +37,20 @@ class Helper:
     process: Process = field(default_factory=Process.current)
     path: Sequence[str] = field(default_factory=lambda: where())
 
-    def ask(self, do: str, **more: object) -> wire.Message:
-        """Its answer; raises GpuFailed with what went wrong, and when it did not answer."""
+    def ask(self, do: str, *, tries: int = 1, **more: object) -> wire.Message:
+        """Its answer; raises GpuFailed with what went wrong, and when it did not answer.
+
+        With more `tries` another helper is asked where one ended on the way.
+        """
+        for left in reversed(range(tries)):
+            try:
+                return self._ask(do, more)
+            except _Ended as error:
+                if not left:
+                    raise GpuFailed(error.message, remedy=error.remedy) from error
+        raise AssertionError("asked for no try at all")
+
+    def _ask(self, do: str, more: Mapping[str, object]) -> wire.Message:
         seconds = self.settings.gpu_timeout
         body = {"do": do, "process": self.process.as_json(), "seconds": seconds, **more}
         with self._connected() as door:
@@ -48,9 +60,9 @@ class Helper:
                 answer = reader.wait(check=wire.until(time.monotonic() + seconds + _GRACE))
             except TimeoutError as error:
                 _end(door)
-                raise self._silent(do) from error
+                raise _Ended(*self._silent(do)) from error
             except (EOFError, OSError) as error:
-                raise self._silent(do) from error
+                raise _Ended(*self._silent(do)) from error
         if answer["kind"] == "failed":
             raise wire.revive(answer)
         return answer
@@ -110,12 +122,19 @@ class Helper:
             check=False,
         )
 
-    def _silent(self, do: str) -> GpuFailed:
+    def _silent(self, do: str) -> tuple[str, str]:
         seconds = self.settings.gpu_timeout
-        return GpuFailed(
+        return (
             f"The GPU's driver did not answer within {seconds:g} s ({do.replace('_', ' ')}).",
-            remedy="Set ZS_GPU_TIMEOUT to more seconds if the kernel holds that much.",
+            "Set ZS_GPU_TIMEOUT to more seconds if the kernel holds that much.",
         )
+
+
+class _Ended(GpuFailed):
+    """The helper is gone without an answer."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
 
 
 def where() -> list[str]:

@@ -86,7 +86,9 @@ class Gpu:
 
         `saved` are the GPUs it came from, where those here may be others. Raises GpuFailed.
         """
-        done = self._helper.ask("put_back", saved=None if saved is None else saved.as_json())
+        about = None if saved is None else saved.as_json()
+        # It is right from every state, and what follows a helper's end may still reach that one.
+        done = self._helper.ask("put_back", tries=3, saved=about)
         machine, before = (Machine.from_json(done[key]) for key in ("machine", "before"))
         return max(0, machine.used - before.used)
 
