@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -214,7 +215,7 @@ def test_a_failure_reaches_the_child_in_a_line(bring: Bring, held: threading.Eve
 
 
 @pytest.fixture
-def arriving(tmp_path: Path) -> Pending:
+def arriving(tmp_path: Path) -> Iterator[Pending]:
     """An environment of which nothing has come yet, told of by a process that has ended."""
     root = tmp_path / "env"
     site_of(root).mkdir(parents=True)
@@ -222,7 +223,8 @@ def arriving(tmp_path: Path) -> Pending:
     pending = Pending(root, ["gt-one", "gt-two"], lambda _: None, lambda name: [name])
     pending.guess("gt-one", import_names(["gt_one.py"]))
     activate(root)
-    return pending
+    yield pending
+    gate.release(pending)
 
 
 def test_nobody_waits_for_a_process_that_has_ended(arriving: Pending, tmp_path: Path) -> None:
