@@ -13,7 +13,7 @@ from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install.activation import ROOM, landed
 from zerostart_jupyter.install.closure import Closure
 from zerostart_jupyter.install.connections import Connections
-from zerostart_jupyter.install.environment import Environment
+from zerostart_jupyter.install.environment import Environment, Rivals
 from zerostart_jupyter.install.failures import as_error
 from zerostart_jupyter.install.gate import Pending
 from zerostart_jupyter.install.imports import ImportNames
@@ -49,7 +49,9 @@ class Job:
         self._connections = Connections(indexes, settings.http_timeout)
         names = [each.name for each in lock.packages]
         closure = Closure(names, request.extras())
-        self._environment = environment or Environment(root, copy=settings.no_shared_cache)
+        self._environment = environment or Environment(
+            root, copy=settings.no_shared_cache, rivals=Rivals(store, lock.packages)
+        )
         self.pending = pending(root, names, self._demand, closure.of)
         if environment is None:
             self.pending.early = self._offer

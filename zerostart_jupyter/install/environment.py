@@ -8,6 +8,7 @@ It is filled in its final place, and a distribution is there once its marker is.
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import errno
 import hashlib
@@ -16,17 +17,17 @@ import json
 import os
 import shutil
 import sys
-import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from installer.scripts import Script
 
+from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install.activation import OURS, PYTHON, landed, site_of
 from zerostart_jupyter.install.entry_points import programs
 from zerostart_jupyter.install.lock import Locked
-from zerostart_jupyter.install.unpack import StoredWheel
+from zerostart_jupyter.install.unpack import StoredWheel, stored
 from zerostart_jupyter.install.wheel import HEADERS, SCRIPTS, SITE
 
 _INSTALLER = b"zerostart\n"
@@ -53,19 +54,54 @@ class Places:
         return cls(site_of(root), root / "bin", headers, root, root / OURS / "python")
 
 
-class Environment:
-    """The directories of one environment. `add()` may be called from several threads."""
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """The wheels of an environment in their order, for files that two of them bring.
 
-    def __init__(self, root: Path, *, copy: bool = False, places: Places | None = None) -> None:
+    Asks the store and no memory: those who link may be several processes.
+    """
+
+    store: Store
+    wheels: Sequence[Locked]
+    _targets: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def outrank(self, order: int, target: str, environment: Environment) -> bool:
+        """True if a wheel of a higher order that is published brings this file too."""
+        return any(target in self._of(each, environment) for each in self.wheels[order + 1 :])
+
+    def _of(self, locked: Locked, environment: Environment) -> frozenset[str]:
+        found = self._targets.get(locked.sha256)
+        if found is None:
+            wheel = stored(self.store, locked.sha256)
+            if wheel is None:  # its turn to link comes later, and then it replaces this one's
+                return frozenset()
+            found = frozenset(environment.target(place, locked.name) for place in wheel.files)
+            self._targets[locked.sha256] = found
+        return found
+
+
+class Environment:
+    """The directories of one environment. Several threads may `add()` to it, and several
+    processes if it is `shared`."""
+
+    shared = True
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        copy: bool = False,
+        places: Places | None = None,
+        rivals: Rivals | None = None,
+    ) -> None:
         places = places or Places.below(root)
+        self.rivals = rivals
         self.root = root
         self.site = places.site
         self.bin = places.bin
         self._python = str(places.python)
         self._data = f"{places.data}/"
-        self._copy = copy
-        self._lock = threading.Lock()
-        self._owners: dict[str, int] = {}
+        self.copy = copy
         self._bases = {
             SITE: f"{self.site}/",
             SCRIPTS: f"{self.bin}/",
@@ -86,46 +122,52 @@ class Environment:
             f"version = {version}\n"
         )
 
-    def add(self, locked: Locked, wheel: StoredWheel, order: int) -> None:
+    def add(self, locked: Locked, wheel: StoredWheel, order: int, *, fresh: bool = False) -> None:
         """Link a wheel's files and make its scripts; where two wheels bring one file, the one
-        of the higher order has it. Raises EditedInStore before anything wrong is linked."""
-        self._place(locked, wheel, order, self.site / wheel.dist_info)
+        of the higher order has it.
 
-    def _place(self, locked: Locked, wheel: StoredWheel, order: int, dist_info: Path) -> None:
+        Raises EditedInStore before anything wrong is linked; `fresh` says that the wheel was
+        published this moment and need not be looked at.
+        """
+        self._place(locked, wheel, order, self.site / wheel.dist_info, fresh=fresh)
+
+    def _place(
+        self,
+        locked: Locked,
+        wheel: StoredWheel,
+        order: int,
+        dist_info: Path,
+        *,
+        fresh: bool = False,
+    ) -> set[str]:
         tree = f"{wheel.tree}/"
         site, inside, at = f"{self.site}/", f"{SITE}/", len(SITE) + 1
-        targets = {
-            place: site + place[at:]
-            if place.startswith(inside)
-            else self._target(place, locked.name)
-            for place in wheel.files
-        }
-        start = f"{SITE}/{wheel.dist_info}/"
-        for place in targets:
-            if place.startswith(start):
-                targets[place] = f"{dist_info}/{place.removeprefix(start)}"
-        mine = self._claim(targets.values(), order)
+        start, info = f"{SITE}/{wheel.dist_info}/", f"{dist_info}/"
+        programs = f"{SCRIPTS}/"
         made: set[str] = set()
         rewritten: set[str] = set()
+        targets: set[str] = set()
         for place, identity in wheel.files.items():
-            source, target = tree + place, targets[place]
-            try:
-                status = os.stat(source)
-            except FileNotFoundError:
-                raise EditedInStore(source) from None
-            if (status.st_size, status.st_mtime_ns) != identity:
-                raise EditedInStore(source)
+            source = tree + place
+            if not fresh:
+                _check(source, identity)
+            if place.startswith(start):
+                target = info + place[len(start) :]
+            elif place.startswith(inside):
+                target = site + place[at:]
+            else:
+                target = self.target(place, locked.name)
+            targets.add(target)
             folder = target.rpartition("/")[0]
             if folder not in made:
                 os.makedirs(folder, exist_ok=True)
                 made.add(folder)
-            if target not in mine:
-                continue
-            if place.startswith(f"{SCRIPTS}/") and self._rewritten(source, target):
+            if place.startswith(programs) and self._rewritten(source, target):
                 rewritten.add(target)
                 continue
-            self._bring(source, target)
+            self._bring(source, target, order)
         self._finish(locked, wheel, dist_info, rewritten)
+        return targets
 
     def mark(self, locked: Locked) -> None:
         """Say that a distribution is whole."""
@@ -134,38 +176,41 @@ class Environment:
         part.write_text(json.dumps({"version": locked.version, "sha256": locked.sha256}))
         part.replace(marker)
 
-    def _target(self, place: str, name: str) -> str:
+    def target(self, place: str, name: str) -> str:
+        """The path that a wheel's file gets, unless it is of a dist-info that is yet staged."""
         scheme, _, path = place.partition("/")
         if scheme == HEADERS:
             path = f"{name}/{path}"
         return self._bases.get(scheme, self._data) + path
 
-    def _claim(self, targets: Iterable[str], order: int) -> set[str]:
-        """Those that no wheel of a higher order has brought."""
-        with self._lock:
-            mine = {target for target in targets if self._owners.get(target, -1) <= order}
-            self._owners.update(dict.fromkeys(mine, order))
-        return mine
-
-    def _bring(self, source: str, target: str) -> None:
-        if not self._copy:
+    def _bring(self, source: str, target: str, order: int) -> None:
+        if not self.copy:
             try:
                 os.link(source, target)
                 return
             except FileExistsError:  # of another wheel, or left by an interrupted install
-                part = f"{target}.zs-part"
-                Path(part).unlink(missing_ok=True)
-                os.link(source, part)
-                os.replace(part, target)
-                Path(part).unlink(missing_ok=True)  # a rename onto the same file does nothing
+                if not self._contested(source, target, order):
+                    part = f"{target}.zs-part"
+                    Path(part).unlink(missing_ok=True)
+                    os.link(source, part)
+                    os.replace(part, target)
                 return
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                self._copy = True
+                self.copy = True
+        if os.path.lexists(target) and self._contested(source, target, order):
+            return
         part = f"{target}.zs-part"
         shutil.copy2(source, part)
         os.replace(part, target)
+
+    def _contested(self, source: str, target: str, order: int) -> bool:
+        """True if what is there is to stay: it is the same file, or of a wheel that comes first."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(source), os.lstat(target)):
+                return True
+        return self.rivals is not None and self.rivals.outrank(order, target, self)
 
     def _rewritten(self, source: str, target: str) -> bool:
         data = Path(source).read_bytes()
@@ -229,7 +274,7 @@ class Environment:
             return list(row)
         scheme, _, path = row[0].removeprefix(prefix).partition("/")
         scheme = {"purelib": SITE, "platlib": SITE}.get(scheme, scheme)
-        target = self._target(f"{scheme}/{path}", name)
+        target = self.target(f"{scheme}/{path}", name)
         if target in rewritten:
             data = Path(target).read_bytes()
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
@@ -238,6 +283,15 @@ class Environment:
 
     def _recorded(self, path: str) -> str:
         return os.path.relpath(path, self.site)
+
+
+def _check(source: str, identity: tuple[int, int]) -> None:
+    try:
+        status = os.stat(source)
+    except FileNotFoundError:
+        raise EditedInStore(source) from None
+    if (status.st_size, status.st_mtime_ns) != identity:
+        raise EditedInStore(source)
 
 
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES)

@@ -22,6 +22,7 @@ from zerostart_jupyter.install.assembly import Assembly, Consumer
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.inflate import peek
 from zerostart_jupyter.install.lock import Locked
+from zerostart_jupyter.install.packing import check_digest
 from zerostart_jupyter.install.partial import Partial
 from zerostart_jupyter.install.segments import Buffers, Segment, cut
 from zerostart_jupyter.install.source import (
@@ -59,7 +60,11 @@ class Opened:
 
 class Intake:
     """The way of one wheel. `open()`, then `fetch()` each segment in any order and thread, feed
-    the consumers of `assembly`, and `close()` once `assembly.open` is 0; or `abandon()`."""
+    the consumers of `assembly`, and `close()` once `assembly.open` is 0; or `abandon()`.
+
+    A wheel of at most `whole` bytes is for a packer: it is not unpacked here, `gather()` gives
+    its bytes once all are here, and then it is `packed()`.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Intake:
         chunk: int,
         progress: Progress,
         buffers: Buffers,
+        whole: int = 0,
     ) -> None:
         rules.check_filename(locked.wheel, locked.name, locked.version)
         self._store = store
@@ -77,18 +83,22 @@ class Intake:
         self._chunk = chunk
         self._progress = progress
         self._buffers = buffers
+        self._limit = whole
+        self._parts: dict[int, memoryview] = {}
         self._digest = hashlib.sha256()
         self._partial: Partial | None = None
         self._spooled: Path | None = None
         self._unpacking: Unpacking | None = None
         self.resumed = False
+        self.whole = False
         self.assembly: Assembly | None = None
         self.segments: Sequence[Segment] = ()
         self.last: tuple[Segment, memoryview] | None = None
 
-    def open(self) -> Opened:
+    def open(self) -> Opened | None:
         """Read the wheel's end; afterwards `segments` are what is still to be fetched, and
-        `last` is the end itself, already here. Raises Restart or an InstallError."""
+        `last` is the end itself, already here. Returns None for a wheel that is here as a whole
+        already, for a packer to read. Raises Restart or an InstallError."""
         want = self._locked.size
         try:
             tail = self._source.tail(want if want is not None and want <= _WHOLE else TAIL)
@@ -96,6 +106,11 @@ class Intake:
             raise Restart from None
         except NoRanges as refusal:
             return self._stream(refusal.whole)
+        self.whole = tail.total <= self._limit
+        if self.whole and tail.start == 0:
+            self.last = (Segment(0, tail.total), memoryview(tail.data))
+            self._progress(tail.total)
+            return None
         try:
             end = find_end(tail.data, tail.total, self._locked.wheel)
             tail = self._reach(tail, end.start)
@@ -109,10 +124,11 @@ class Intake:
             raise Restart from None
         self._check_room(members)
         self._partial = Partial.find(self._store, self._locked.sha256, tail.total)
-        self._unpacking = Unpacking(self._store, self._locked, members, layout)
         kept = self._partial.have if self._partial is not None else []
         consumers = [Consumer(0, tail.total, self._digest.update)]
-        consumers += [Consumer(run.start, run.stop, run.feed) for run in self._unpacking.runs]
+        if not self.whole:
+            self._unpacking = Unpacking(self._store, self._locked, members, layout)
+            consumers += [Consumer(run.start, run.stop, run.feed) for run in self._unpacking.runs]
         self._plan(tail, kept, consumers)
         return self._opened(tail, members, layout)
 
@@ -130,21 +146,38 @@ class Intake:
             raise Restart from None
         return data
 
+    def cost(self, segment: Segment) -> int:
+        """The room of the window that fetching a segment takes; a wheel that is gathered takes
+        its room at once, or two halves could wait for each other's."""
+        if not self.whole:
+            return len(segment)
+        return sum(map(len, self.segments)) if segment is self.segments[0] else 0
+
+    def gather(self, segment: Segment, data: memoryview) -> Sequence[memoryview]:
+        """Take a segment of a wheel that is for a packer; all of them in order with the last."""
+        self._parts[segment.start] = data
+        if len(self._parts) <= len(self.segments):
+            return ()
+        return [part for _, part in sorted(self._parts.items())]
+
+    def packed(self) -> None:
+        """Let go of the bytes: the wheel is in the store."""
+        for part in self._parts.values():
+            self._buffers.give(part)
+        self._let_go(keep=False)
+
     def close(self) -> tuple[StoredWheel, Metadata]:
         """Compare the digest, check the wheel as a whole, publish it.
 
         Raises DigestMismatch or WheelRejected, with nothing published; Restart if the bytes of
         an earlier process may be at fault.
         """
-        found = self._digest.hexdigest()
-        if found != self._locked.sha256:
+        try:
+            check_digest(self._locked, self._digest.hexdigest())
+        except DigestMismatch:
             if self.resumed:
-                raise Restart
-            raise DigestMismatch(
-                f"{self._locked.wheel} has the sha256 {found[:12]}… and not the "
-                f"{self._locked.sha256[:12]}… that the index promised.",
-                remedy="Do not install it; tell the index, or try again later.",
-            )
+                raise Restart from None
+            raise
         assert self._unpacking is not None
         result = self._unpacking.publish()
         self._let_go(keep=False)
@@ -161,7 +194,7 @@ class Intake:
         if self._partial is not None:
             self._partial.discard()
 
-    def _stream(self, whole: Whole) -> Opened:
+    def _stream(self, whole: Whole) -> Opened | None:
         """Unpack a wheel while it comes in one piece; nothing of it is left to be fetched."""
         folder = self._spooled = self._store.stage("partial")
         digest = hashlib.sha256()

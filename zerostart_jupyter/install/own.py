@@ -17,6 +17,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -100,15 +101,19 @@ def missing(lock: Lock, found: Places) -> Lock:
 class Own(Environment):
     """Gathers wheels, and puts all of them in place on `commit()`."""
 
+    shared = False
+
     def __init__(self, found: Places, requested: Iterable[str], *, copy: bool) -> None:
         super().__init__(Path(sys.prefix), copy=copy, places=found)
         self._requested = frozenset(requested)
         self._gathered: list[tuple[int, Locked, StoredWheel]] = []
+        self._placed: set[str] = set()
+        self._lock = threading.Lock()
 
     def prepare(self) -> None:
         """It has everything an environment has."""
 
-    def add(self, locked: Locked, wheel: StoredWheel, order: int) -> None:
+    def add(self, locked: Locked, wheel: StoredWheel, order: int, *, fresh: bool = False) -> None:
         """Note a wheel that is to be put in place; raises EditedInStore like its parent."""
         for place, identity in wheel.files.items():
             try:
@@ -140,12 +145,12 @@ class Own(Environment):
         before = {path for each in old for path in self._files(each)}
         staged = self.site / f".zerostart-{locked.name}"
         staged.mkdir()
-        self._place(locked, wheel, order, staged)
+        self._placed |= self._place(locked, wheel, order, staged)
         if locked.name in self._requested:
             (staged / "REQUESTED").touch()
             with open(staged / "RECORD", "a", encoding="utf-8") as record:
                 record.write(f"{wheel.dist_info}/REQUESTED,,\n")
-        self._take_out(before - self._files(staged) - self._owners.keys(), old)
+        self._take_out(before - self._files(staged) - self._placed, old)
         graves = [self.site / f".zerostart-gone-{each.name}" for each in old]
         for each, grave in zip(old, graves, strict=True):
             each.rename(grave)

@@ -1,17 +1,18 @@
 """The line that ties it together: fetch, feed, publish, link, open the gate.
 
-Two kinds of threads share one lock and two agendas. Fetchers take wheels to open and segments to
-fetch, within a window of bytes; workers feed digests and runs, and link what is whole. What is
-demanded comes first in both.
+Three kinds of threads share one lock and three agendas. Fetchers take wheels to open and segments
+to fetch, within a window of bytes; workers feed digests and runs of large wheels, and link what is
+whole; packers hand small wheels to processes of their own. What is demanded comes first in each.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from zerostart_jupyter.core.errors import (
     DigestMismatch,
@@ -22,16 +23,19 @@ from zerostart_jupyter.core.errors import (
 from zerostart_jupyter.core.events import Operation, State
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import packers
 from zerostart_jupyter.install.assembly import Consumer
 from zerostart_jupyter.install.closure import Closure
 from zerostart_jupyter.install.connections import Connections
+from zerostart_jupyter.install.crew import Crew
 from zerostart_jupyter.install.environment import EditedInStore, Environment
-from zerostart_jupyter.install.gate import Pending, gate
+from zerostart_jupyter.install.gate import Pending
 from zerostart_jupyter.install.intake import Intake, Restart
 from zerostart_jupyter.install.lock import Lock, Locked
+from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.retries import Stopped
 from zerostart_jupyter.install.segments import Agenda, Buffers, Segment
-from zerostart_jupyter.install.source import FileSource, HttpSource, Source
+from zerostart_jupyter.install.source import source_of
 from zerostart_jupyter.install.unpack import StoredWheel, stored
 
 log = logging.getLogger(__name__)
@@ -39,7 +43,9 @@ log = logging.getLogger(__name__)
 _OPEN, _BODY = 0, 1
 _RESTARTS = 2
 
+Job = TypeVar("Job")
 Task = Callable[[], None]
+Parcel = Callable[[Packer], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +90,9 @@ class Pipeline:
         self._left = set(self._wheels)
         self._fetches: Agenda[tuple[Intake | None, Segment | None]] = Agenda()
         self._tasks: Agenda[Task] = Agenda()
+        self._parcels: Agenda[Parcel] = Agenda()
+        self._crew = Crew(self.halt)
+        self._packers: list[Packer] = []
         self._buffers = Buffers(settings.chunk_bytes)
         self._held = 0
         self._demanded: list[str] = []
@@ -99,19 +108,14 @@ class Pipeline:
                 raise self._error
             for wheel in self._wheels.values():
                 self._begin(wheel)
-        count = min(self._settings.parallel_downloads, 4 + 2 * len(self._wheels))
-        threads = [
-            threading.Thread(target=self._guarded, args=(step,), name=name, daemon=True)
-            for step, name, number in (
-                (self._fetch_one, "zerostart-fetch", count),
-                (self._work_one, "zerostart-work", self._settings.extract_threads),
-            )
-            for _ in range(number)
-        ]
-        gate.workers.update(threads)
+            absent = len(self._fetches)
+        self._packers = packers.start(self._store, self._environment, self._settings, absent)
+        fetchers = min(self._settings.parallel_downloads, 4 + 2 * len(self._wheels))
+        self._crew.add("zerostart-fetch", [self._fetch_one] * fetchers)
+        self._crew.add("zerostart-work", [self._work_one] * self._settings.extract_threads)
+        self._crew.add("zerostart-pack", [partial(self._pack_one, each) for each in self._packers])
         try:
-            for thread in threads:
-                thread.start()
+            self._crew.start()
             with self._changed:
                 while self._left and self._error is None:
                     self._changed.wait()
@@ -120,9 +124,9 @@ class Pipeline:
                 self._error = self._error or (Stopped() if self._left else None)
                 self._stop.set()
                 self._changed.notify_all()
-            for thread in threads:
-                thread.join()
-            gate.workers.difference_update(threads)
+            self._crew.join()
+            for packer in self._packers:
+                packer.close()
             self._clean_up()
         if self._error is not None:
             raise self._error
@@ -163,19 +167,10 @@ class Pipeline:
     def _promote(self) -> None:
         for name in self._demanded:
             names = self._closure.of(name)
-            self._fetches.promote(names)
-            self._tasks.promote(names)
+            for agenda in (self._fetches, self._tasks, self._parcels):
+                agenda.promote(names)
 
     # -- threads
-
-    def _guarded(self, step: Callable[[], bool]) -> None:
-        try:
-            while step():
-                pass
-        except Stopped:
-            pass
-        except BaseException as error:
-            self.halt(error)
 
     def _fetch_one(self) -> bool:
         with self._changed:
@@ -186,7 +181,8 @@ class Pipeline:
             name, (intake, segment) = job
             wheel = self._wheels[name]
             if segment is not None:
-                self._hold(wheel, len(segment))
+                assert intake is not None
+                self._hold(wheel, intake.cost(segment))
         try:
             if intake is None or segment is None:
                 self._open(wheel)
@@ -197,13 +193,24 @@ class Pipeline:
         return True
 
     def _work_one(self) -> bool:
+        job = self._next(self._tasks)
+        if job is not None:
+            job()
+        return job is not None
+
+    def _pack_one(self, packer: Packer) -> bool:
+        job = self._next(self._parcels)
+        if job is not None:
+            job(packer)
+        return job is not None
+
+    def _next(self, agenda: Agenda[Job]) -> Job | None:
         with self._changed:
-            while (job := self._tasks.take()) is None:
+            while (job := agenda.take()) is None:
                 if self._finished():
-                    return False
+                    return None
                 self._changed.wait()
-        job[1]()
-        return True
+        return job[1]
 
     def _finished(self) -> bool:
         return self._error is not None or not self._left
@@ -246,35 +253,45 @@ class Pipeline:
         intake = Intake(
             self._store,
             locked,
-            self._source(locked),
+            source_of(self._connections, locked.url, self._stop),
             self._settings.chunk_bytes,
             lambda count: self._progress(wheel, count),
             self._buffers,
+            packers.limit(self._settings) if self._packers else 0,
         )
         with self._changed:
             wheel.intake = intake
         opened = intake.open()
-        self._closure.learn(locked.name, opened.requires)
-        self._pending.claim(locked.name, opened.names, opened.files)
+        if opened is not None:
+            self._closure.learn(locked.name, opened.requires)
+            self._pending.claim(locked.name, opened.names, opened.files)
         assert intake.last is not None
+        total = intake.last[0].stop
         with self._changed:
-            self._known_bytes += opened.total - (wheel.total or 0)
-            wheel.total = opened.total
+            self._known_bytes += total - (wheel.total or 0)
+            wheel.total = total
             for segment in intake.segments:
-                size = len(segment)
+                size, cost = len(segment), intake.cost(segment)
                 self._fetches.add(
-                    locked.name, (intake, segment), weight=size, cost=size, phase=_BODY
+                    locked.name, (intake, segment), weight=size, cost=cost, phase=_BODY
                 )
             self._promote()
         self._deliver(wheel, intake, *intake.last)
 
     def _deliver(self, wheel: _Wheel, intake: Intake, segment: Segment, data: memoryview) -> None:
         with self._changed:
-            if wheel.intake is not intake or intake.assembly is None:
+            if wheel.intake is not intake:
                 return
+            if intake.whole:
+                if parts := intake.gather(segment, data):
+                    task = partial(self._pack, wheel, intake, parts)
+                    self._parcels.add(wheel.locked.name, task, weight=wheel.total or 1)
+                    self._changed.notify_all()
+                return
+            assert intake.assembly is not None
             for consumer in intake.assembly.arrive(segment, data):
-                task = partial(self._feed, wheel, intake, consumer)
-                self._tasks.add(wheel.locked.name, task, weight=len(segment))
+                feed = partial(self._feed, wheel, intake, consumer)
+                self._tasks.add(wheel.locked.name, feed, weight=len(segment))
             self._changed.notify_all()
 
     def _feed(self, wheel: _Wheel, intake: Intake, consumer: Consumer) -> None:
@@ -306,6 +323,30 @@ class Pipeline:
             if whole and consumer.left == 0:
                 self._close(wheel, intake)
                 return
+
+    def _pack(
+        self, wheel: _Wheel, intake: Intake, parts: Sequence[memoryview], packer: Packer
+    ) -> None:
+        locked = wheel.locked
+        try:
+            packed = packer.pack(locked, parts, wheel.order)
+        except (DigestMismatch, WheelRejected):
+            if not intake.resumed:
+                raise
+            self._restart(wheel, intake)
+            return
+        with self._changed:
+            if wheel.intake is not intake:
+                return
+            wheel.intake = None
+            self._hold(wheel, -wheel.held)
+        intake.packed()
+        self._closure.learn(locked.name, packed.requires)
+        self._pending.claim(locked.name, packed.names)
+        if packer.links:
+            self._land(wheel)
+        elif have := stored(self._store, locked.sha256):
+            self._link(wheel, have)
 
     def _close(self, wheel: _Wheel, intake: Intake) -> None:
         with self._changed:
@@ -340,6 +381,10 @@ class Pipeline:
                 self._begin(wheel)
             return
         self._environment.mark(locked)
+        self._land(wheel)
+
+    def _land(self, wheel: _Wheel) -> None:
+        locked = wheel.locked
         self._operation.update(locked.name, wheel.got, wheel.total, state=State.DONE)
         self._pending.land(locked.name)
         with self._changed:
@@ -368,11 +413,6 @@ class Pipeline:
         with self._changed:
             self._fetches.add(wheel.locked.name, (None, None), weight=0, phase=_OPEN)
             self._changed.notify_all()
-
-    def _source(self, locked: Locked) -> Source:
-        if locked.url.startswith("file:"):
-            return FileSource.of(locked.url)
-        return HttpSource(self._connections, locked.url, self._stop)
 
     def _progress(self, wheel: _Wheel, count: int) -> None:
         with self._changed:

@@ -288,6 +288,13 @@ class HttpSource:
         )
 
 
+def source_of(connections: Connections, url: str, stop: threading.Event) -> Source:
+    """Where the bytes behind a URL come from."""
+    if url.startswith("file:"):
+        return FileSource.of(url)
+    return HttpSource(connections, url, stop)
+
+
 def _fill(response: Response, into: memoryview, start: int, report: Report) -> None:
     done = 0
     while done < len(into):
