@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from zerostart_jupyter.core.errors import (
     DigestMismatch,
@@ -31,32 +30,21 @@ from zerostart_jupyter.install.crew import Crew
 from zerostart_jupyter.install.environment import EditedInStore, Environment
 from zerostart_jupyter.install.gate import Pending
 from zerostart_jupyter.install.intake import Intake, Restart
-from zerostart_jupyter.install.lock import Lock, Locked
+from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.retries import Stopped
 from zerostart_jupyter.install.segments import Agenda, Buffers, Segment
 from zerostart_jupyter.install.source import source_of
 from zerostart_jupyter.install.unpack import StoredWheel, stored
+from zerostart_jupyter.install.window import Coming, Window
 
 log = logging.getLogger(__name__)
 
 _OPEN, _BODY = 0, 1
 _RESTARTS = 2
 
-Job = TypeVar("Job")
 Task = Callable[[], None]
 Parcel = Callable[[Packer], None]
-
-
-@dataclass(slots=True, eq=False)
-class _Wheel:
-    locked: Locked
-    order: int
-    intake: Intake | None = None
-    got: int = 0
-    held: int = 0  # bytes of the window
-    total: int | None = None
-    restarts: int = 0
 
 
 class Pipeline:
@@ -84,7 +72,7 @@ class Pipeline:
         self._stop = stop
         self._changed = threading.Condition()
         self._wheels = {
-            locked.name: _Wheel(locked, order, total=locked.size)
+            locked.name: Coming(locked, order, total=locked.size)
             for order, locked in enumerate(lock.packages)
         }
         self._left = set(self._wheels)
@@ -94,7 +82,7 @@ class Pipeline:
         self._crew = Crew(self.halt)
         self._packers: list[Packer] = []
         self._buffers = Buffers(settings.chunk_bytes)
-        self._held = 0
+        self._window = Window(settings)
         self._demanded: list[str] = []
         self._given_up: list[Intake] = []  # their threads may still be busy with them
         self._error: BaseException | None = None
@@ -112,8 +100,10 @@ class Pipeline:
         self._packers = packers.start(self._store, self._environment, self._settings, absent)
         fetchers = min(self._settings.parallel_downloads, 4 + 2 * len(self._wheels))
         self._crew.add("zerostart-fetch", [self._fetch_one] * fetchers)
-        self._crew.add("zerostart-work", [self._work_one] * self._settings.extract_threads)
-        self._crew.add("zerostart-pack", [partial(self._pack_one, each) for each in self._packers])
+        work = partial(self._carry_out, self._tasks)
+        self._crew.add("zerostart-work", [work] * self._settings.extract_threads)
+        pack = partial(self._carry_out, self._parcels)
+        self._crew.add("zerostart-pack", [partial(pack, each) for each in self._packers])
         try:
             self._crew.start()
             with self._changed:
@@ -174,7 +164,7 @@ class Pipeline:
 
     def _fetch_one(self) -> bool:
         with self._changed:
-            while (job := self._next_fetch()) is None:
+            while (job := self._fetches.take(self._window.room)) is None or self._finished():
                 if self._finished():
                     return False
                 self._changed.wait()
@@ -182,7 +172,7 @@ class Pipeline:
             wheel = self._wheels[name]
             if segment is not None:
                 assert intake is not None
-                self._hold(wheel, intake.cost(segment))
+                self._window.hold(wheel, intake.cost(segment))
         try:
             if intake is None or segment is None:
                 self._open(wheel)
@@ -192,52 +182,34 @@ class Pipeline:
             self._restart(wheel, intake)
         return True
 
-    def _work_one(self) -> bool:
-        job = self._next(self._tasks)
-        if job is not None:
-            job()
-        return job is not None
-
-    def _pack_one(self, packer: Packer) -> bool:
-        job = self._next(self._parcels)
-        if job is not None:
-            job(packer)
-        return job is not None
-
-    def _next(self, agenda: Agenda[Job]) -> Job | None:
+    def _carry_out(self, agenda: Agenda[Any], *given: Packer) -> bool:
         with self._changed:
             while (job := agenda.take()) is None:
                 if self._finished():
-                    return None
+                    return False
                 self._changed.wait()
-        return job[1]
+        job[1](*given)
+        return True
 
     def _finished(self) -> bool:
         return self._error is not None or not self._left
 
-    def _next_fetch(self) -> tuple[str, tuple[Intake | None, Segment | None]] | None:
-        if self._finished():
-            return None
-        window = self._settings.window_bytes
-        room = window - self._held if self._held else max(window, self._settings.chunk_bytes)
-        return self._fetches.take(room)
-
     # -- one wheel
 
-    def _begin(self, wheel: _Wheel) -> None:
+    def _begin(self, wheel: Coming) -> None:
         if self._store.path("wheels", wheel.locked.sha256).exists():
             self._tasks.add(wheel.locked.name, partial(self._look_up, wheel))
         else:
             self._ask_for(wheel)
         self._changed.notify_all()
 
-    def _ask_for(self, wheel: _Wheel) -> None:
+    def _ask_for(self, wheel: Coming) -> None:
         self._known_bytes += wheel.locked.size or 0
         self._fetches.add(
             wheel.locked.name, (None, None), weight=wheel.locked.size or 0, phase=_OPEN
         )
 
-    def _look_up(self, wheel: _Wheel) -> None:
+    def _look_up(self, wheel: Coming) -> None:
         have = stored(self._store, wheel.locked.sha256)
         if have is None:
             with self._changed:
@@ -248,7 +220,7 @@ class Pipeline:
         self._pending.claim(wheel.locked.name, have.names)
         self._link(wheel, have)
 
-    def _open(self, wheel: _Wheel) -> None:
+    def _open(self, wheel: Coming) -> None:
         locked = wheel.locked
         intake = Intake(
             self._store,
@@ -271,14 +243,13 @@ class Pipeline:
             self._known_bytes += total - (wheel.total or 0)
             wheel.total = total
             for segment in intake.segments:
-                size, cost = len(segment), intake.cost(segment)
-                self._fetches.add(
-                    locked.name, (intake, segment), weight=size, cost=cost, phase=_BODY
-                )
+                job = (intake, segment)
+                cost, weight = intake.cost(segment), len(segment)
+                self._fetches.add(locked.name, job, weight=weight, cost=cost, phase=_BODY)
             self._promote()
         self._deliver(wheel, intake, *intake.last)
 
-    def _deliver(self, wheel: _Wheel, intake: Intake, segment: Segment, data: memoryview) -> None:
+    def _deliver(self, wheel: Coming, intake: Intake, segment: Segment, data: memoryview) -> None:
         with self._changed:
             if wheel.intake is not intake:
                 return
@@ -294,7 +265,7 @@ class Pipeline:
                 self._tasks.add(wheel.locked.name, feed, weight=len(segment))
             self._changed.notify_all()
 
-    def _feed(self, wheel: _Wheel, intake: Intake, consumer: Consumer) -> None:
+    def _feed(self, wheel: Coming, intake: Intake, consumer: Consumer) -> None:
         assembly = intake.assembly
         assert assembly is not None
         while True:
@@ -318,14 +289,14 @@ class Pipeline:
                     freed = assembly.fed(consumer, piece, segment)
                     whole = assembly.open == 0
                     if freed and intake.last is not None and segment is not intake.last[0]:
-                        self._hold(wheel, -freed)
+                        self._window.hold(wheel, -freed)
                         self._changed.notify_all()
             if whole and consumer.left == 0:
                 self._close(wheel, intake)
                 return
 
     def _pack(
-        self, wheel: _Wheel, intake: Intake, parts: Sequence[memoryview], packer: Packer
+        self, wheel: Coming, intake: Intake, parts: Sequence[memoryview], packer: Packer
     ) -> None:
         locked = wheel.locked
         try:
@@ -339,7 +310,7 @@ class Pipeline:
             if wheel.intake is not intake:
                 return
             wheel.intake = None
-            self._hold(wheel, -wheel.held)
+            self._window.release(wheel)
         intake.packed()
         self._closure.learn(locked.name, packed.requires)
         self._pending.claim(locked.name, packed.names)
@@ -348,7 +319,7 @@ class Pipeline:
         elif have := stored(self._store, locked.sha256):
             self._link(wheel, have)
 
-    def _close(self, wheel: _Wheel, intake: Intake) -> None:
+    def _close(self, wheel: Coming, intake: Intake) -> None:
         with self._changed:
             if wheel.intake is not intake:
                 return
@@ -366,7 +337,7 @@ class Pipeline:
         self._closure.learn(wheel.locked.name, metadata.requires)
         self._link(wheel, have)
 
-    def _link(self, wheel: _Wheel, have: StoredWheel) -> None:
+    def _link(self, wheel: Coming, have: StoredWheel) -> None:
         locked = wheel.locked
         try:
             self._environment.add(locked, have, wheel.order)
@@ -383,7 +354,7 @@ class Pipeline:
         self._environment.mark(locked)
         self._land(wheel)
 
-    def _land(self, wheel: _Wheel) -> None:
+    def _land(self, wheel: Coming) -> None:
         locked = wheel.locked
         self._operation.update(locked.name, wheel.got, wheel.total, state=State.DONE)
         self._pending.land(locked.name)
@@ -392,7 +363,7 @@ class Pipeline:
             self._promote()
             self._changed.notify_all()
 
-    def _restart(self, wheel: _Wheel, intake: Intake | None) -> None:
+    def _restart(self, wheel: Coming, intake: Intake | None) -> None:
         with self._changed:
             if intake is not None and wheel.intake is not intake:
                 return  # another thread was first
@@ -400,7 +371,7 @@ class Pipeline:
             wheel.restarts += 1
             wheel.got = 0
             self._fetches.drop(wheel.locked.name)
-            self._hold(wheel, -wheel.held)
+            self._window.release(wheel)
             if old is not None:
                 self._given_up.append(old)
         if old is not None:
@@ -414,7 +385,7 @@ class Pipeline:
             self._fetches.add(wheel.locked.name, (None, None), weight=0, phase=_OPEN)
             self._changed.notify_all()
 
-    def _progress(self, wheel: _Wheel, count: int) -> None:
+    def _progress(self, wheel: Coming, count: int) -> None:
         with self._changed:
             wheel.got += count
             self.downloaded += count
@@ -422,7 +393,3 @@ class Pipeline:
             done, known = self.downloaded, self._known_bytes
         self._operation.update(wheel.locked.name, got, total)
         self._operation.update("", done, max(done, known))
-
-    def _hold(self, wheel: _Wheel, count: int) -> None:
-        wheel.held += count
-        self._held += count

@@ -1,0 +1,45 @@
+"""What is known of each wheel on its way, and the memory that all of them may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.install.intake import Intake
+from zerostart_jupyter.install.lock import Locked
+
+
+@dataclass(slots=True, eq=False)
+class Coming:
+    """A wheel on its way: `got` of `total` bytes, `held` of them in the window."""
+
+    locked: Locked
+    order: int
+    intake: Intake | None = None
+    got: int = 0
+    held: int = 0
+    total: int | None = None
+    restarts: int = 0
+
+
+class Window:
+    """Bytes of segments in memory. Not safe for threads: its owner has a lock."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = settings.window_bytes
+        self._least = settings.chunk_bytes
+        self._held = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that may come in; for one segment there is room whenever nothing is held."""
+        return self._most - self._held if self._held else max(self._most, self._least)
+
+    def hold(self, wheel: Coming, count: int) -> None:
+        """Count bytes of a wheel in, or out if negative."""
+        wheel.held += count
+        self._held += count
+
+    def release(self, wheel: Coming) -> None:
+        """Count all bytes of a wheel out."""
+        self.hold(wheel, -wheel.held)
