@@ -47,7 +47,8 @@ def test_what_was_used_lately_is_kept(bring: Bring, index: Index, store: Store) 
 
 def test_the_doctor_knows_uv_cache_links_room_and_index(settings: Settings) -> None:
     found = {each.name: each for each in capabilities(settings)}
-    assert set(found) == {"uv", "package cache", "hardlinks", "disk space", "package index"}
+    known = {"uv", "package cache", "hardlinks", "disk space", "package index", "system CUDA"}
+    assert set(found) == known
     assert found["uv"].ok
     assert found["hardlinks"].ok
     blocked = settings.with_(cache=settings.cache / "file" / "below")

@@ -163,6 +163,8 @@ def test_a_crash_between_two_files_leaves_what_can_be_repaired(
     kernel.install("zs-cut", before="import sys; sys.modules.pop('zs_cut', None)")
     publish(index, new)
     for moment, stop in enumerate(("os.unlink", "Path.rename", "os.replace")):
+        (kernel.site / "zs_cut/d.py").unlink()
+        (kernel.site / "zs_cut/d.py").write_text("V = 0\n")  # has to be replaced each time
         before = (
             "import os, pathlib; from pathlib import Path\n"
             "from zerostart_jupyter.install import own\n"
