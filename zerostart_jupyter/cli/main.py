@@ -45,11 +45,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"zerostart {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     named = next((word for word in words if not word.startswith("-")), None)
-    for name in COMMANDS:
-        # Only the command that runs is imported; help needs them all.
-        if named in COMMANDS and name != named:
-            commands.add_parser(name)
-            continue
+    for name in (named,) if named in COMMANDS else COMMANDS:  # only what runs is imported
         module = _module(name)
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.events import Event, Hub, hub
-from zerostart_jupyter.core.wording import line
 
 CLEAR = "\r\x1b[K"
 
@@ -54,6 +51,8 @@ def progress(
 
 class _Bar:
     def __init__(self, terminal: TextIO) -> None:
+        from zerostart_jupyter.core.activity import Activity
+
         self._terminal = terminal
         self._activity = Activity()
 
@@ -61,6 +60,10 @@ class _Bar:
         self._activity = self._activity.fold(events)
         running = [view for view in self._activity.operations.values() if not view.state.final]
         if running:
+            import shutil
+
+            from zerostart_jupyter.core.wording import line
+
             width = shutil.get_terminal_size().columns - 1
             self._terminal.write(CLEAR + line(running[-1], width=width))
             self._terminal.flush()

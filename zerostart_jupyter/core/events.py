@@ -8,18 +8,14 @@ a second while work is under way, and at once when an operation begins or ends.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from zerostart_jupyter.core.errors import Cancelled
-
-log = logging.getLogger(__name__)
 
 INTERVAL = 0.1  # seconds between two batches to a listener
 KEEP_FINISHED = 20  # operations a late joiner still sees after their end
@@ -156,7 +152,7 @@ class Hub:
         try:
             listener(batch)
         except Exception:
-            log.exception("a progress listener failed and was dropped")
+            _log("a progress listener failed and was dropped")
             self._drop(listener)
 
     def _drop(self, listener: Listener) -> None:
@@ -209,7 +205,7 @@ class Operation:
     """
 
     def __init__(self, kind: str, title: str, unit: str, hub: Hub) -> None:
-        self.id = f"{kind}-{uuid.uuid4().hex[:8]}"
+        self.id = f"{kind}-{os.urandom(4).hex()}"
         self.kind = kind
         self.title = title
         self.unit = unit
@@ -256,7 +252,7 @@ class Operation:
             try:
                 callback()
             except Exception:
-                log.exception("what %s does on cancel failed", self.id)
+                _log(f"what {self.id} does on cancel failed")
 
     def forget(self) -> None:
         """Say nothing more of it, not even its end: in a process that woke up as another one."""
@@ -319,3 +315,9 @@ def operation(
         raise
     else:
         where._leave(work, State.DONE, None)
+
+
+def _log(what: str) -> None:
+    import logging  # it takes as long as all else here, and is hardly ever needed
+
+    logging.getLogger(__name__).exception(what)

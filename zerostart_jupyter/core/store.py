@@ -24,7 +24,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +156,7 @@ class Store:
         """
         with _usable(self.root):
             while True:
-                staging = self.root / room / f"{_STAGING}{uuid.uuid4().hex}"
+                staging = self.root / room / f"{_STAGING}{os.urandom(16).hex()}"
                 staging.mkdir(parents=True, mode=0o700)
                 # A sweep may have come between the two: then it holds the lock, or it is gone.
                 with contextlib.suppress(FileNotFoundError):

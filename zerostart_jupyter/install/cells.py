@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def _save_in_cells(body: dict[str, Any], path: Path, specs: Sequence[str]) -> No
         "source": text.splitlines(keepends=True),
     }
     if (body.get("nbformat", 4), body.get("nbformat_minor", 0)) >= (4, 5):
-        made["id"] = uuid.uuid4().hex[:8]
+        made["id"] = os.urandom(4).hex()
     body["cells"].insert(0, made)
 
 

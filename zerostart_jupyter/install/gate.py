@@ -12,8 +12,6 @@ from __future__ import annotations
 import _imp
 import contextlib
 import importlib
-import importlib.abc
-import importlib.metadata
 import os
 import re
 import sys
@@ -22,12 +20,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import ZerostartError
 from zerostart_jupyter.install.activation import landed
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.waiting import Waiting
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 POLL = 0.05  # seconds between two looks at a marker that another process will make
 # A signal that arrives just before a lock blocks is noticed when the wait ends: so it ends soon.
@@ -155,10 +156,12 @@ class Pending:
 
     def listed(self) -> Iterator[importlib.metadata.Distribution]:
         """All that is on its way, as far as its metadata is here; waits for the rest."""
+        from zerostart_jupyter.install.listing import Coming
+
         self.wait_named()
         self.wait([name for name in sorted(self.missing) if name not in self._files])
         for name, files in sorted(self._files.items()):
-            yield _Coming(self, name, dict(files))
+            yield Coming(self, name, dict(files))
 
     def _add(self, name: str, names: ImportNames) -> None:
         for root, below in names.roots.items():
@@ -189,7 +192,7 @@ class Pending:
                 self.land(name)
 
 
-class Gate(importlib.abc.MetaPathFinder):
+class Gate:
     """The finder in front: claimed names, and metadata by name."""
 
     def __init__(self) -> None:
@@ -294,7 +297,7 @@ class Gate(importlib.abc.MetaPathFinder):
             pending.after_fork()
 
 
-class _Last(importlib.abc.MetaPathFinder):
+class _Last:
     """The finder behind all others: a name nobody knows may belong to a wheel not yet read."""
 
     def find_spec(
@@ -313,22 +316,6 @@ class _Last(importlib.abc.MetaPathFinder):
 
     def invalidate_caches(self) -> None:
         """There are none."""
-
-
-class _Coming(importlib.metadata.Distribution):
-    """A distribution whose dist-info is known while its files are on their way."""
-
-    def __init__(self, pending: Pending, name: str, files: dict[str, str]) -> None:
-        self._pending = pending
-        self._key = name
-        self._texts = files
-
-    def read_text(self, filename: str) -> str | None:
-        return self._texts.get(str(filename))
-
-    def locate_file(self, path: Any) -> Any:
-        self._pending.wait([self._key])
-        return self._pending.root / path
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ and handed to uv as options. Given options win over uv's settings, and those ove
 
 from __future__ import annotations
 
-import configparser
 import itertools
 import os
 import shlex
@@ -96,6 +95,8 @@ def read_indexes(
 
 def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """pip's options by their long names, from its files and then its PIP_ variables."""
+    import configparser
+
     found: dict[str, str] = {}
     for path in _pip_files(environ):
         # pip interpolates nothing, and neither may a password with a % in it

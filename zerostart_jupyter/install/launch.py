@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import re
 import runpy
-import subprocess
 import sys
-import traceback
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,6 +44,8 @@ def command(spec: str, words: Sequence[str], installation: Installation) -> int:
     Raises RequirementError if it has none.
     """
     name = re.split(r"[\s\[<>=!~;@]", spec.strip(), maxsplit=1)[0]
+    import importlib.metadata
+
     distribution = importlib.metadata.distribution(name)
     scripts = {
         point.name: point
@@ -60,6 +58,8 @@ def command(spec: str, words: Sequence[str], installation: Installation) -> int:
         entry = point
         return status_of(lambda: sys.exit(entry.load()()))
     if (program := _program(name, installation)) is not None:
+        import subprocess
+
         return subprocess.run([str(program), *words], check=False).returncode
     module = name.replace("-", "_")
     found = importlib.util.find_spec(module)
@@ -94,6 +94,8 @@ def status_of(work: Callable[[], Any]) -> int:
     except BaseException as error:
         ours = error.__traceback__
         frames = ours.tb_next.tb_next if ours and ours.tb_next else None
+        import traceback
+
         traceback.print_exception(type(error), error, frames)
         return 1
     return 0
