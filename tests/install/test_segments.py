@@ -143,3 +143,11 @@ def test_small_and_foreign_memory_is_not_kept() -> None:
     assert len(small) == 10
     fresh = buffers.take(1000)
     assert isinstance(fresh.obj, bytearray)
+
+
+def test_an_agenda_knows_who_is_awaited() -> None:
+    agenda: Agenda[str] = Agenda()
+    agenda.add("a", "job")
+    agenda.promote(["a"])
+    assert agenda.promoted("a")
+    assert not agenda.promoted("b")

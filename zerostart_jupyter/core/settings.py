@@ -103,7 +103,7 @@ class Settings:
         "ZS_WINDOW_MB",
         "Bytes of segments held in memory at once during an install, in MiB.",
         _positive,
-        lambda: 192,
+        lambda: 160,
     )
     http_timeout: float = _setting(
         "ZS_HTTP_TIMEOUT",

@@ -33,7 +33,7 @@ from zerostart_jupyter.install.intake import Intake, Restart
 from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.retries import Stopped
-from zerostart_jupyter.install.segments import Agenda, Buffers, Segment
+from zerostart_jupyter.install.segments import AWAITED, Agenda, Buffers, Segment
 from zerostart_jupyter.install.source import source_of
 from zerostart_jupyter.install.unpack import StoredWheel, stored
 from zerostart_jupyter.install.window import Coming, Window
@@ -221,11 +221,14 @@ class Pipeline:
 
     def _open(self, wheel: Coming) -> None:
         locked = wheel.locked
+        chunk = self._settings.chunk_bytes
+        if self._fetches.promoted(locked.name):
+            chunk = min(chunk, AWAITED)
         intake = Intake(
             self._store,
             locked,
             source_of(self._connections, locked.url, self._stop),
-            self._settings.chunk_bytes,
+            chunk,
             lambda count: self._progress(wheel, count),
             self._buffers,
             packers.limit(self._settings) if self._packers else 0,

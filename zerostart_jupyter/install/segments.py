@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 
+AWAITED = (
+    2 << 20
+)  # bytes of a segment of a wheel that somebody waits for: more connections share it
 _KEPT = 24 << 20  # bytes, below the most that glibc would keep
 
 
@@ -108,6 +111,10 @@ class Agenda(Generic[Job]):
         rank = len(self._rank)
         for wheel in wheels:
             self._rank.setdefault(wheel, rank)
+
+    def promoted(self, wheel: str) -> bool:
+        """True if somebody waits for this wheel."""
+        return wheel in self._rank
 
     def take(self, room: int | None = None) -> tuple[str, Job] | None:
         """The next job, removed; None if there is none, or not the room it needs.
