@@ -22,7 +22,7 @@ def test_defaults() -> None:
     assert (read.parallel_downloads, read.chunk_bytes, read.window_bytes) == (
         16,
         8 * MIB,
-        192 * MIB,
+        160 * MIB,
     )
 
 
