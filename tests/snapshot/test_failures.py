@@ -206,8 +206,12 @@ def test_no_criu(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZS_CRIU", str(private / "missing"))
     with kernel() as python:
         python.run("import zerostart_jupyter.snapshot as z; x = 1")
-        assert "is not a program that answers as CRIU" in python.attempt("z.snapshot('one')").error
+        asked = python.attempt("z.snapshot('one', tier='process')")
+        assert "is not a program that answers as CRIU" in asked.error
         assert_untouched(python, private)
+        chosen = python.attempt("z.snapshot('one')")
+        assert "portable (ZS_CRIU=" in chosen.result, chosen.error
+        assert "is not a program that answers as CRIU" in chosen.result
 
 
 @pytest.mark.parametrize("accepted", [True, False])

@@ -40,7 +40,10 @@ def best(tier: str, settings: Settings) -> Choice:
     except (NotPermitted, CriuMissing) as error:
         if tier != "auto":
             raise
-        return Choice(PORTABLE, f"{error.message[:1].lower()}{error.message[1:].rstrip('.')}")
+        reason = error.message.rstrip(".")
+        if reason[1:2].islower():  # and no name of a setting
+            reason = reason[:1].lower() + reason[1:]
+        return Choice(PORTABLE, reason)
 
 
 def choose(tier: str, settings: Settings) -> criu.Criu:
