@@ -69,6 +69,12 @@ export function headline(operation: IOperation, trans: ITranslation): string {
       return did ? trans.__('Saved snapshot %1', title) : trans.__('Saving snapshot %1', title);
     case 'restore':
       return did ? trans.__('Restored %1', title) : trans.__('Restoring %1', title);
+    case 'import':
+      return did ? trans.__('Imported %1', title) : trans.__('Importing %1', title);
+    case 'verify':
+      return did ? trans.__('Verified %1', title) : trans.__('Verifying %1', title);
+    case 'export':
+      return did ? trans.__('Exported %1', title) : trans.__('Exporting %1', title);
     case 'setup':
       return did ? trans.__('Set up %1', title) : trans.__('Setting up %1', title);
     default:

@@ -108,7 +108,14 @@ describe('an operation', () => {
     expect(resultText(ended, trans)).toBe(result);
   });
 
+  it('says what is done with it, for each kind', () => {
+    const heads = ['import', 'verify', 'export'].map(kind =>
+      headline({ ...operation, kind }, trans)
+    );
+    expect(heads).toEqual(['Importing torch', 'Verifying torch', 'Exporting torch']);
+  });
+
   it('of an unknown kind is named by it', () => {
-    expect(headline({ ...operation, kind: 'verify' }, trans)).toBe('verify torch');
+    expect(headline({ ...operation, kind: 'dream' }, trans)).toBe('dream torch');
   });
 });
