@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,12 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install import packers, packing
 from zerostart_jupyter.install.environment import Environment, Rivals
+from zerostart_jupyter.install.gate import gate
 from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.unpack import stored
 
+PATIENCE = 60.0
 RICH = make(
     "zs-rich",
     files={
@@ -199,3 +203,29 @@ def test_a_refused_wheel_among_many_is_named_and_nothing_is_left(
 
 def test_few_wheels_are_not_worth_a_process(store: Store, environment: Environment) -> None:
     assert packers.start(store, environment, Settings.read(), 3) == []
+
+
+def test_names_are_known_before_anything_is_packed(
+    bring: Bring, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or each import of what nobody has would wait for all wheels."""
+    hold = threading.Event()
+    pack = Packer.pack
+
+    def held(packer: Packer, *given: Any) -> packing.Packed:
+        hold.wait(PATIENCE)
+        return pack(packer, *given)
+
+    monkeypatch.setattr(Packer, "pack", held)
+    names = [f"zs-many-{number}" for number in range(14)]
+    publish(index, *(make(name) for name in names))
+    found = bring(*names, wait=False)
+    try:
+        named = threading.Thread(target=gate.pending[-1].wait_named, daemon=True)
+        named.start()
+        named.join(PATIENCE)
+        assert not named.is_alive()
+        assert not found.done
+    finally:
+        hold.set()
+    found.wait(PATIENCE)

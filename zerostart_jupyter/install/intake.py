@@ -95,10 +95,9 @@ class Intake:
         self.segments: Sequence[Segment] = ()
         self.last: tuple[Segment, memoryview] | None = None
 
-    def open(self) -> Opened | None:
+    def open(self) -> Opened:
         """Read the wheel's end; afterwards `segments` are what is still to be fetched, and
-        `last` is the end itself, already here. Returns None for a wheel that is here as a whole
-        already, for a packer to read. Raises Restart or an InstallError."""
+        `last` is the end itself, already here. Raises Restart or an InstallError."""
         want = self._locked.size
         try:
             tail = self._source.tail(want if want is not None and want <= _WHOLE else TAIL)
@@ -107,10 +106,6 @@ class Intake:
         except NoRanges as refusal:
             return self._stream(refusal.whole)
         self.whole = tail.total <= self._limit
-        if self.whole and tail.start == 0:
-            self.last = (Segment(0, tail.total), memoryview(tail.data))
-            self._progress(tail.total)
-            return None
         try:
             end = find_end(tail.data, tail.total, self._locked.wheel)
             tail = self._reach(tail, end.start)
@@ -194,7 +189,7 @@ class Intake:
         if self._partial is not None:
             self._partial.discard()
 
-    def _stream(self, whole: Whole) -> Opened | None:
+    def _stream(self, whole: Whole) -> Opened:
         """Unpack a wheel while it comes in one piece; nothing of it is left to be fetched."""
         folder = self._spooled = self._store.stage("partial")
         digest = hashlib.sha256()

@@ -23,8 +23,8 @@ _F_SETPIPE_SZ = 1031
 _WORTHWHILE = 12  # wheels; starting a packer costs as much as packing several small ones
 _MOST = 4  # packers; then the disk is the limit
 _PATIENCE = 5.0  # seconds in which a packer ends its wheel; then it is ended
-_START = (
-    "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); "
+_START = (  # cells, and the wheel that somebody waits for, come first
+    "import json, os, sys; os.nice(10); sys.path[:0] = json.loads(sys.argv[1]); "
     "from zerostart_jupyter.install.packing import main; main()"
 )
 

@@ -236,9 +236,8 @@ class Pipeline:
         with self._changed:
             wheel.intake = intake
         opened = intake.open()
-        if opened is not None:
-            self._closure.learn(locked.name, opened.requires)
-            self._pending.claim(locked.name, opened.names, opened.files)
+        self._closure.learn(locked.name, opened.requires)
+        self._pending.claim(locked.name, opened.names, opened.files)
         assert intake.last is not None
         total = intake.last[0].stop
         with self._changed:
