@@ -105,6 +105,17 @@ class TestNames:
             store.entries("cellar")
 
 
+class TestTryLock:
+    def test_one_at_a_time_without_waiting(self, store: Store) -> None:
+        first = store.try_lock("fetch-a")
+        assert first is not None
+        assert store.try_lock("fetch-a") is None
+        first.release()
+        again = store.try_lock("fetch-a")
+        assert again is not None
+        again.release()
+
+
 class TestPublish:
     def test_is_there_afterwards_and_not_before(self, store: Store) -> None:
         about: dict[str, str] = {}

@@ -208,15 +208,8 @@ class Store:
         Not reentrant. `check` is called while waiting and may raise to give up. Raises StoreError
         after `timeout` seconds.
         """
-        if not _KEY.fullmatch(name):
-            raise ValueError(f"not a lock's name: {name!r}")
-        path = self._lock_file(name)
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with _usable(self.root):
-                held = Flock.on_file(path)
-            if held is not None:
-                break
+        while (held := self.try_lock(name)) is None:
             check()
             if deadline is not None and time.monotonic() > deadline:
                 raise StoreError(
@@ -228,6 +221,13 @@ class Store:
             yield
         finally:
             held.release()
+
+    def try_lock(self, name: str) -> Flock | None:
+        """The named lock, to be released by the caller; None if somebody else holds it."""
+        if not _KEY.fullmatch(name):
+            raise ValueError(f"not a lock's name: {name!r}")
+        with _usable(self.root):
+            return Flock.on_file(self._lock_file(name))
 
     def lease(self, room: str, key: str) -> Lease:
         """Keep an entry from removal while the lease is held: take it first, then look.

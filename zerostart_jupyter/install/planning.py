@@ -9,8 +9,8 @@ from zerostart_jupyter.core.events import operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install.activation import ROOM
+from zerostart_jupyter.install.decision import find_lock
 from zerostart_jupyter.install.indexes import read_indexes
-from zerostart_jupyter.install.installation import find_lock
 from zerostart_jupyter.install.lock import Lock, Locked
 from zerostart_jupyter.install.requirements import Request
 
