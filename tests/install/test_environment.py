@@ -56,7 +56,7 @@ def test_a_full_disk_is_said_in_one_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("zerostart_jupyter.install.inflate._write_all", full)
+    monkeypatch.setattr("zerostart_jupyter.install.inflate.write_all", full)
     with pytest.raises(StoreError, match="No space left") as caught:
         bring("zs-full")
     assert "cache prune" in caught.value.remedy
