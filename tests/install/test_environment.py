@@ -75,7 +75,7 @@ def test_waiting_may_end_before_the_install(bring: Bring, index: Index) -> None:
     hold = index.of(wheel).hold
     assert hold is not None
     hold.set()
-    assert "1 wheels" in repr(found.wait(60))
+    assert "1 wheel," in repr(found.wait(60))
     found.cancel()  # of no consequence any more
     assert found.error is None
 
