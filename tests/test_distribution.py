@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -59,6 +60,37 @@ def wheel(
     return build(source, tmp_path_factory.mktemp("wheel"), without_node)
 
 
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel and what it needs, from the index alone."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, str(wheel)], check=True, cwd=folder)
+    return folder
+
+
+def ask(installed: Path, home: Path, *words: str) -> str:
+    """What a program of the fresh environment says, in a home of its own."""
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        "HOME": str(home),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PATH": f"{installed / 'bin'}:{os.environ['PATH']}",
+        "ZEROSTART_CACHE": str(home / "cache"),
+    }
+    ran = subprocess.run(
+        [str(installed / "bin" / words[0]), *words[1:]],
+        cwd=home,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
 def test_the_wheel_is_small_and_has_both_faces(wheel: Path) -> None:
     assert wheel.stat().st_size < 1 * MB
     with zipfile.ZipFile(wheel) as opened:
@@ -91,3 +123,39 @@ def test_the_source_distribution_is_small_and_builds_the_same(
     again = build(tmp_path / built.removesuffix(".tar.gz"), tmp_path / "again", without_node)
     with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
         assert sorted(first.namelist()) == sorted(second.namelist())
+
+
+def test_a_wheel_brings_the_panel_and_the_server_extension_enabled(
+    installed: Path, tmp_path: Path
+) -> None:
+    listed = ask(installed, tmp_path, "jupyter", "labextension", "list")
+    (panel,) = [line for line in listed.splitlines() if "zerostart-jupyter" in line]
+    assert "enabled" in panel
+    assert "OK" in panel
+    listed = ask(installed, tmp_path, "jupyter", "server", "extension", "list")
+    (server,) = [line for line in listed.splitlines() if "zerostart_jupyter" in line][-1:]
+    assert "OK" in server
+    assert "zerostart_jupyter enabled" in listed
+
+
+def test_a_notebook_loads_the_extension_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import zerostart_jupyter\n%load_ext zerostart\n"
+        "print(zerostart_jupyter.__file__)\nprint(get_ipython().find_line_magic('zs_install'))"
+    )
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    notebook = {"cells": [{**cell, "source": code}], "metadata": {}}
+    (tmp_path / "one.ipynb").write_text(
+        json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 4})
+    )
+    ask(installed, tmp_path, "jupyter", "execute", "--inplace", "one.ipynb")
+    (output,) = json.loads((tmp_path / "one.ipynb").read_text())["cells"][0]["outputs"]
+    where, magic = "".join(output["text"]).splitlines()
+    assert Path(where).is_relative_to(installed)
+    assert "ZerostartMagics.zs_install" in magic
+
+
+def test_the_wheel_brings_the_command(installed: Path, tmp_path: Path) -> None:
+    assert ask(installed, tmp_path, "zerostart", "--version").startswith("zerostart 0.")
+    found = json.loads(ask(installed, tmp_path, "zerostart", "doctor", "--json"))
+    assert {each["name"]: each["ok"] for each in found}["snapshot: portable"]
