@@ -91,9 +91,9 @@ PLACES = (
 DECIDED_BY = {
     "`%zs_install`": "uv",
     "`%zs_load` on the CPU": "load.mmap",
-    "`%zs_load` on a GPU, past host memory": "load.cufile",
+    "`%zs_load` straight to a GPU": "load.cufile",
     "`%zs_snapshot`, the whole process": "snapshot: process",
     "`%zs_snapshot`, by its names": "snapshot: portable",
-    "`%zs_snapshot undo`": "snapshot: fork",
+    "`%zs_snapshot undo`, without a CUDA context": "snapshot: fork",
     "`%zs_snapshot park`": "snapshot: park",
 }
