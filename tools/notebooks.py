@@ -65,7 +65,7 @@ def tidy(notebook: Any, folder: Path) -> None:
 
 
 def printed(cell: Any) -> str:
-    """What a cell shows as text: what it printed, its result, its error."""
+    """What a cell printed, its result and its error; not the progress of its work."""
     return "".join(_texts(cell))
 
 
@@ -75,7 +75,7 @@ def _texts(cell: Any) -> Iterator[str]:
             yield output.text
         elif output.output_type == "error":
             yield "\n".join(output.traceback) + "\n"
-        else:
+        elif output.output_type == "execute_result":
             yield output.data.get("text/plain", "") + "\n"
 
 
