@@ -19,7 +19,7 @@ MB = 1_000_000
 PANEL = "data/share/jupyter/labextensions/zerostart-jupyter"
 TOOLS = ("sh", "bash", "env", "uname", "cat", "dirname", "readlink", "sed")  # a build may use them
 
-pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerostart_jupyter.core import wording
 from zerostart_jupyter.core.errors import (
     AlreadyImported,
     DigestMismatch,
@@ -113,6 +112,8 @@ class Installation:
     def __repr__(self) -> str:
         if self._error is not None:
             return f"<{self.title}: failed: {self._error}>"
+        from zerostart_jupyter.core import wording  # which `zerostart run` does without
+
         wheels = wording.counted(self.wheels, "wheel")
         if not self.done:
             way = "its way" if self.wheels == 1 else "their way"
