@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tarfile
@@ -29,6 +30,7 @@ BASE = Path("/usr/bin/python3")
 TOOLS = ("sh", "bash", "env", "uname", "cat", "dirname", "readlink", "sed", "ls")
 FRESH = ("notebook", "jupyterlab", "jupyterhub")  # what repo2docker puts into every image
 NOTEBOOKS = ("tour", "install", "self-contained", "load", "snapshot", "undo")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PATIENCE = 1800  # seconds for one command
 
 
@@ -88,7 +90,11 @@ class Session:
 
     def show(self) -> None:
         """What a person finds there; raises Failed where it is not what the README says."""
-        say(expect(self.run("jupyter", "labextension", "list"), "zerostart-jupyter", "enabled"))
+        say(
+            expect(
+                self.run("jupyter", "labextension", "list"), "zerostart-jupyter", "enabled", "OK"
+            )
+        )
         say(expect(self.run("jupyter", "server", "extension", "list"), "zerostart_jupyter", "OK"))
         for name in NOTEBOOKS:
             with step(f"{name}.ipynb"):
@@ -135,13 +141,11 @@ def copy(folder: Path, name: str) -> None:
 
 
 def expect(text: str, *words: str) -> str:
-    """The line with the first of these words; raises Failed unless the others are in it too."""
-    for line in text.splitlines():
-        if words[0] in line:
-            if all(word in line for word in words):
-                return line.strip()
-            raise Failed(f"Not as it should be: {line.strip()}")
-    raise Failed(f"Nothing says {words[0]}:\n{text}")
+    """The line that has all of these words; raises Failed if none has."""
+    for line in _COLOUR.sub("", text).splitlines():
+        if all(word in line for word in words):
+            return line.strip()
+    raise Failed(f"No line says {', '.join(words)}:\n{text}")
 
 
 def _give(path: Path, name: str) -> None:
