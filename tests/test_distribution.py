@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def ask(installed: Path, home: Path, *words: str) -> str:
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout + ran.stderr
+    return re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout + ran.stderr)  # without its colours
 
 
 def test_the_wheel_is_small_and_has_both_faces(wheel: Path) -> None:
