@@ -5,7 +5,8 @@ CHECK = .venv/bin/python tools/check.py
 
 FUZZ_SECONDS ?= 300
 
-.PHONY: help setup demo test test-all test-gpu gpu-box test-vllm fuzz lint format docs clean
+.PHONY: help setup demo test test-all test-gpu gpu-box test-vllm fuzz lint format docs examples \
+	binder clean
 
 help:
 	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
@@ -18,6 +19,8 @@ help:
 	@echo "make lint       ruff, mypy, import-linter, tsc and the panel's unit tests"
 	@echo "make format     format what ruff can"
 	@echo "make docs       write the generated pages of docs/ anew"
+	@echo "make examples   run the notebooks of examples/ and keep what they show"
+	@echo "make binder     what Binder would build and run, as a user made for it (root)"
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
@@ -64,6 +67,13 @@ format:
 docs:
 	@$(SETUP) dev
 	@.venv/bin/python tools/write_docs.py
+
+examples:
+	@$(SETUP) dev criu
+	@.venv/bin/python tools/run_examples.py
+
+binder:
+	@$(PYTHON) tools/try_binder.py
 
 clean:
 	rm -rf .venv dist build labextension/node_modules labextension/lib labextension/*.tsbuildinfo

@@ -35,6 +35,12 @@ def test_seconds(count: float, said: str) -> None:
     assert wording.seconds(count) == said
 
 
+def test_one_and_many() -> None:
+    assert [wording.counted(count, "wheel") for count in (0, 1, 3)] == [
+        *("0 wheels", "1 wheel", "3 wheels"),
+    ]
+
+
 def view(
     state: State,
     *,

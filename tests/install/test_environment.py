@@ -68,14 +68,14 @@ def test_waiting_may_end_before_the_install(bring: Bring, index: Index) -> None:
     publish(index, wheel)
     index.of(wheel).hold = threading.Event()
     found = bring("zs-wait", wait=False)
-    assert "on their way" in repr(found)
+    assert "on its way" in repr(found)
     with pytest.raises(TimeoutError, match=r"after 0\.01 s"):
         found.wait(0.01)
     found.demand("zs-wait")
     hold = index.of(wheel).hold
     assert hold is not None
     hold.set()
-    assert "1 wheels" in repr(found.wait(60))
+    assert "1 wheel," in repr(found.wait(60))
     found.cancel()  # of no consequence any more
     assert found.error is None
 

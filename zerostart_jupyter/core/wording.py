@@ -11,6 +11,7 @@ from zerostart_jupyter.core.events import State
 _DOING = {
     "install": "Installing",
     "import": "Importing",
+    "plan": "Planning",
     "verify": "Verifying",
     "load": "Loading",
     "snapshot": "Saving snapshot",
@@ -21,6 +22,7 @@ _DOING = {
 _DID = {
     "install": "Installed",
     "import": "Imported",
+    "plan": "Planned",
     "verify": "Verified",
     "load": "Loaded",
     "snapshot": "Saved snapshot",
@@ -54,6 +56,11 @@ def seconds(count: float) -> str:
     if count < 60:
         return f"{count:.1f} s"
     return f"{int(count // 60)} min {int(count % 60)} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of them: 1 wheel, 3 wheels."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def line(view: OperationView, *, width: int = 100) -> str:

@@ -105,10 +105,14 @@ class Installation:
     def __repr__(self) -> str:
         if self._error is not None:
             return f"<{self.title}: failed: {self._error}>"
+        from zerostart_jupyter.core import wording  # which `zerostart run` does without
+
+        wheels = wording.counted(self.wheels, "wheel")
         if not self.done:
-            return f"<{self.title}: {self.wheels} wheels on their way; imports wait for their own>"
-        how = "was there" if self.warm else f"{self.bytes_downloaded / 2**30:.2f} GiB"
-        return f"<{self.title}: {self.wheels} wheels, {how}, {self.seconds:.2f} s>"
+            way = "its way" if self.wheels == 1 else "their way"
+            return f"<{self.title}: {wheels} on {way}; imports wait for their own>"
+        how = "was there" if self.warm else wording.size(self.bytes_downloaded)
+        return f"<{self.title}: {wheels}, {how}, {wording.seconds(self.seconds)}>"
 
 
 def install(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zerostart_jupyter.core.capability import Capability
-from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused
+from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused, StoreError
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import criu, forkable, procfs
 
@@ -124,7 +124,7 @@ def permission() -> Capability:
 def _criu(settings: Settings) -> Capability:
     try:
         found = criu.find(settings)
-    except CriuMissing as error:
+    except (CriuMissing, StoreError) as error:
         return Capability("criu", False, error.message, error.remedy)
     return Capability("criu", True, f"CRIU {found.version} at {found.command[-1]}")
 
