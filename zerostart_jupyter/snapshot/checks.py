@@ -12,7 +12,6 @@ from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import elf
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
-from zerostart_jupyter.snapshot.gpu import kernel as gpu
 from zerostart_jupyter.snapshot.manifest import Manifest, Needed
 
 _NAMED = 3  # differences that a message lists before it only counts
@@ -54,7 +53,11 @@ def _machine(manifest: Manifest, criu: Criu) -> Iterator[str]:
 
 
 def _gpus(manifest: Manifest) -> list[str]:
-    return gpu.restorable(manifest.gpu) if manifest.gpu else []
+    if not manifest.gpu:
+        return []
+    from zerostart_jupyter.snapshot.gpu import kernel as gpu
+
+    return gpu.restorable(manifest.gpu)
 
 
 def _files(manifest: Manifest) -> Iterator[str]:

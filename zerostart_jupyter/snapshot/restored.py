@@ -15,7 +15,6 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease
 from zerostart_jupyter.snapshot import checks, namespace, procfs, tiers, trust, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
-from zerostart_jupyter.snapshot.gpu import kernel as gpu
 
 
 @dataclass
@@ -65,6 +64,8 @@ class Restored:
     def bring_gpu_back(self, settings: Settings | None = None) -> None:
         """Move its GPU memory from its images onto the GPUs; raises GpuFailed."""
         if self.gpu and self._process is not None:
+            from zerostart_jupyter.snapshot.gpu import kernel as gpu
+
             gpu.bring_back(self.gpu, self._process, settings or Settings.read())
 
     def signal(self, number: int) -> None:
