@@ -110,6 +110,9 @@ class Memory:
         self.pages = directory / f"pages-{numbers(head)[_PAGES_ID]}.img"
         self.runs = list(_runs(rest))
         self._starts = [run.start for run in self.runs]
+        fields = (value for field, _, value in self._entry if field == _VMAS)
+        self.vmas = [list(parse(value)) for value in fields if isinstance(value, bytes)]
+        self._known = [numbers(vma) for vma in self.vmas]
 
     @property
     def heap(self) -> tuple[int, int]:
@@ -128,7 +131,7 @@ class Memory:
         with self.pages.open("rb", buffering=0) as stream:
             found = [
                 area
-                for region in regions(self.vmas())
+                for region in regions(self.vmas)
                 for area in _allocations(region, lambda at: self._peek(stream.fileno(), at))
                 if area.length >= minimum
             ]
@@ -153,19 +156,15 @@ class Memory:
 
     def mappings(self) -> Iterator[Mapping]:
         """What is a private mapping of a file."""
-        for vma in self.vmas():
-            known = numbers(vma)
+        for known in self._known:
             if known[_STATUS] == _OF_FILE:
                 area = Area(known[_START], known[_END])
                 yield Mapping(area, known[_SHMID], known.get(_PGOFF, 0), known[_PROT])
 
     def protection(self, address: int) -> int:
         """What may be done with the memory at an address that is mapped; PROT_ of mmap(2)."""
-        return next(
-            known[_PROT]
-            for known in map(numbers, self.vmas())
-            if known[_START] <= address < known[_END]
-        )
+        place = bisect_right(self._known, address, key=lambda known: known[_START]) - 1
+        return self._known[place][_PROT]
 
     def offset(self, address: int) -> int | None:
         """Where the pages file has what is at an address; None where it has not."""
@@ -181,7 +180,7 @@ class Memory:
         Both are sorted. What is mapped and not dropped lies over its file, as if written to.
         """
         areas = [each.area for each in mappings]
-        kept = [*_without(self.vmas(), areas), *map(_mapping, mappings)]
+        kept = [*_without(self.vmas, areas), *map(_mapping, mappings)]
         kept.sort(key=lambda vma: numbers(vma)[_START])
         others = [field for field in self._entry if field[0] != _VMAS]
         vmas = [block(_VMAS, pack(vma)) for vma in kept]
@@ -196,11 +195,6 @@ class Memory:
     def _dense(self, area: Area) -> bool:
         runs = list(self.within(area))
         return self.whole(area) and 2 * sum(run.length for run in runs) >= area.length
-
-    def vmas(self) -> list[list[Field]]:
-        """The vma_entry of each mapping, by address."""
-        fields = (value for field, _, value in self._entry if field == _VMAS)
-        return [list(parse(value)) for value in fields if isinstance(value, bytes)]
 
     def _peek(self, pages: int, address: int) -> bytes:
         """The first bytes of a page; none if it is not in the image."""

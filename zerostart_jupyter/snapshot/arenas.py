@@ -57,7 +57,7 @@ def small(memory: Memory, taken: Sequence[Area], libraries: Collection[int]) -> 
 
 def _heap(memory: Memory, pages: mmap.mmap) -> Iterator[Area]:
     start, end = memory.heap
-    extent = next((each for each in regions(memory.vmas(), heap=True) if each.start == start), None)
+    extent = next((each for each in regions(memory.vmas, heap=True) if each.start == start), None)
     if extent is None or extent.end < end:
         return
     runs = [run for run in memory.within(extent) if run.present]
@@ -85,7 +85,7 @@ def _relocated(memory: Memory, libraries: Collection[int]) -> Iterator[Area]:
 
 def _pools(memory: Memory, pages: mmap.mmap, taken: Sequence[Area]) -> Iterator[Area]:
     arenas = defaultdict(list)
-    for region in regions(memory.vmas()):
+    for region in regions(memory.vmas):
         for free in gaps(region, taken):
             for at in range(-(-free.start // _POOL) * _POOL, free.end - _POOL + 1, _POOL):
                 offset = memory.offset(at)
