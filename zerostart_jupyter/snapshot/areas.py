@@ -87,7 +87,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """An area that is a private mapping of a file, from this offset on; `file` as images name it."""
+    """An area that is a private mapping of a file from `offset` on; `file` as images name it."""
 
     area: Area
     file: int

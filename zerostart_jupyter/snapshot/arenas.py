@@ -120,5 +120,3 @@ def _arena_of_pool(header: bytes, at: int) -> int | None:
         )
     )
     return arena if right else None
-
-

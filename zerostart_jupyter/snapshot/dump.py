@@ -26,6 +26,7 @@ from zerostart_jupyter.snapshot import (
     checks,
     criu,
     images,
+    kerndat,
     manifest,
     mapped,
     ports,
@@ -108,6 +109,7 @@ class _Dump:
             self._tell({"kind": "resume"})
             with _step(work, "indexing"):
                 about |= self._index(directory, inherited, work.check)
+                kerndat.learn(self._catalog.store, self._order["criu"])
             about |= self._times()
         entry = self._catalog.store.get(ROOM, order["id"])
         assert entry is not None

@@ -30,6 +30,7 @@ class Lying:
     offset: int
     changed: tuple[Area, ...] = ()
 
+
 class Earlier:
     """The files of one earlier dump of a process, by the addresses they were mapped at."""
 

@@ -91,7 +91,9 @@ def _in_a_file(areas: Sequence[Area], memory: Memory, batch: Batch, pages: int) 
     runs, places, at = [], [], 0
     for area in areas:
         places.append(at)
-        runs += [(at + run.start - area.start, run.length, run.offset) for run in memory.within(area)]
+        runs += [
+            (at + run.start - area.start, run.length, run.offset) for run in memory.within(area)
+        ]
         at += area.length
     backed: Backed | None = batch.add(pages, runs, at)
     if backed is None:

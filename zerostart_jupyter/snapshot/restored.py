@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class Restored:
     lease: Lease | None = None
     revive: dict[str, Any] | None = None
     gpu: Mapping[str, Any] = field(default_factory=dict)
+    criu: Sequence[str] = ()
     _process: Process | None = None
     _pidfd: int | None = None
     _group: int | None = None
@@ -153,6 +154,7 @@ def prepare(snapshot: str, settings: Settings | None = None) -> Restored:
     theirs.close()
     restored = Restored(summary(asked.info), outer, wire.Reader(ours.detach()), asked.lease)
     restored.gpu = asked.gpu
+    restored.criu = asked.message["criu"]
     restored.tell(asked.message)
     return restored
 
