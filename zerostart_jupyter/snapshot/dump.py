@@ -27,6 +27,7 @@ from zerostart_jupyter.snapshot import (
     criu,
     images,
     kerndat,
+    launch,
     manifest,
     mapped,
     ports,
@@ -76,6 +77,9 @@ class _Dump:
                 signal.signal(signal.SIGTERM, lambda *_: work.cancel())
                 saved = self._save(work)
             self._tell({"kind": "published", "saved": saved})
+            # Nobody waits any more: what makes the first restore quick.
+            kerndat.learn(self._catalog.store, self._order["criu"])
+            launch.compile_modules()
         except EOFError:  # the kernel changed its mind before it was frozen
             pass
         except BaseException as error:
@@ -109,7 +113,6 @@ class _Dump:
             self._tell({"kind": "resume"})
             with _step(work, "indexing"):
                 about |= self._index(directory, inherited, work.check)
-                kerndat.learn(self._catalog.store, self._order["criu"])
             about |= self._times()
         entry = self._catalog.store.get(ROOM, order["id"])
         assert entry is not None
