@@ -14,6 +14,7 @@ with_criu = snapshots.with_criu
 
 @pytest.mark.criu
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_kind_is_measured_and_nothing_stays(with_criu: Path) -> None:
     notes: list[str] = []
     report = measure(1, notes.append, arrays=64 << 20)
