@@ -224,9 +224,8 @@ def test_a_mapped_restore_and_a_plain_one_have_the_same_memory(
         python.run("z.snapshot('plain')")
         # What is let go, grows (mremap) and is new, between two saves of one kernel.
         python.run("del b[0]; t[1 << 20] += 1; u.resize_(20 << 20); d = [[n] for n in range(9999)]")
-        python.run(
-            "a.resize((44 << 20,), refcheck=False); q = p.assign(m=[str(n) for n in p.n]); z.snapshot('later')"
-        )
+        python.run("a.resize((44 << 20,), refcheck=False); q = p.assign(m=[str(n) for n in p.n])")
+        python.run("z.snapshot('later')")
     monkeypatch.delenv("ZS_MAP_MB")
     first = _mapped_copy("plain", "mapped")
     second = _mapped_copy("later", "later-mapped", first)

@@ -155,9 +155,10 @@ class Memory:
                 yield Run(left.start, left.length, offset, run.entry)
 
     def mappings(self) -> Iterator[Mapping]:
-        """What is a private mapping of a file."""
+        """What is a private mapping of a file, without anything special about it."""
         for known in self._known:
-            if known[_STATUS] == _OF_FILE:
+            plain = known[_FLAGS] == _MAP_PRIVATE and not known.get(_MADV, 0)
+            if known[_STATUS] == _OF_FILE and plain:
                 area = Area(known[_START], known[_END])
                 yield Mapping(area, known[_SHMID], known.get(_PGOFF, 0), known[_PROT])
 

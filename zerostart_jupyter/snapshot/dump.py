@@ -77,15 +77,20 @@ class _Dump:
                 signal.signal(signal.SIGTERM, lambda *_: work.cancel())
                 saved = self._save(work)
             self._tell({"kind": "published", "saved": saved})
-            # Nobody waits any more: what makes the first restore quick.
-            kerndat.learn(self._catalog.store, self._order["criu"])
-            launch.compile_modules()
         except EOFError:  # the kernel changed its mind before it was frozen
             pass
         except BaseException as error:
             self._tell(wire.describe(error))
+        else:
+            self._make_restores_quick()
         finally:
             status.close()
+
+    def _make_restores_quick(self) -> None:
+        """What is worth doing once for all restores, now that nobody waits any more."""
+        with contextlib.suppress(OSError):
+            kerndat.learn(self._catalog.store, self._order["criu"])
+            launch.compile_modules()
 
     def _save(self, work: Operation) -> dict[str, Any]:
         order = self._order
