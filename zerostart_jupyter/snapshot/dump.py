@@ -7,6 +7,7 @@ through the kernel's own pipes. Whatever happens, the kernel hears of it and goe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -25,11 +26,14 @@ from zerostart_jupyter.snapshot import (
     checks,
     criu,
     images,
+    kerndat,
+    launch,
     manifest,
     mapped,
     ports,
     preflight,
     procfs,
+    tiers,
     wire,
 )
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
@@ -37,6 +41,7 @@ from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 # `--tcp-close` at both ends: a restored kernel finds its connections closed, not half-open.
 OPTIONS = ("--tcp-close", "--file-locks", "--manage-cgroups=ignore", "--ghost-limit", "1G")
+_EARLIER = 16  # snapshots that are looked at for memory that is in a file already
 _RESUMED = 30.0  # seconds for the kernel to say that it has its sockets back
 
 
@@ -76,8 +81,16 @@ class _Dump:
             pass
         except BaseException as error:
             self._tell(wire.describe(error))
+        else:
+            self._make_restores_quick()
         finally:
             status.close()
+
+    def _make_restores_quick(self) -> None:
+        """What is worth doing once for all restores, now that nobody waits any more."""
+        with contextlib.suppress(OSError):
+            kerndat.learn(self._catalog.store, self._order["criu"])
+            launch.compile_modules()
 
     def _save(self, work: Operation) -> dict[str, Any]:
         order = self._order
@@ -159,7 +172,7 @@ class _Dump:
         store = self._catalog.store
         with backing.Batch(store, self._order["id"]) as batch:
             if self._order["map_bytes"]:
-                mapped.out(found, batch, self._order["map_bytes"], check)
+                mapped.out(found, batch, self._order["map_bytes"], check, self._before)
             self._leases += batch.keep.values()
         listed = images.files(found)
         memory = backing.of(store, [each.path for each in listed])
@@ -193,6 +206,12 @@ class _Dump:
             "read_bytes": result.bytes,
             "memory": sorted({each.path.parent.name for each in memory}),
         }
+
+    def _before(self) -> Iterator[Path]:
+        """The images of earlier snapshots, the newest first: some may be of the same process."""
+        known = reversed(self._catalog.list())
+        found = (each.images for each in known if each.tier == tiers.PROCESS)
+        return itertools.islice(found, _EARLIER)
 
     def _times(self) -> dict[str, float]:
         """How long it took, as the kernel saw it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,9 +59,9 @@ class Manifest:
     noted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sockets: tuple[str, ...] = ()
     gpu: Mapping[str, Any] = field(default_factory=dict)
-    machine: str = field(default_factory=platform.machine)
+    machine: str = field(default_factory=lambda: os.uname().machine)
     cpu: tuple[str, ...] = ()
-    python: str = field(default_factory=platform.python_version)
+    python: str = sys.version.split()[0]
     schema: int = SCHEMA
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused, StoreError
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import criu, forkable, procfs
+from zerostart_jupyter.snapshot import criu, procfs
 
 PROCESS = "process"
 PORTABLE = "portable"
@@ -69,6 +69,8 @@ def choose(tier: str, settings: Settings) -> criu.Criu:
 
 def capabilities(settings: Settings | None = None) -> list[Capability]:
     """What works here, what does not, why, and the next step; changes nothing."""
+    from zerostart_jupyter.snapshot import forkable  # a shepherd has no use for asyncio
+
     found = _criu(settings or Settings.read())
     allowed = permission()
     if found and allowed:
