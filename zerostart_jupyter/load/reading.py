@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import weakref
@@ -24,6 +25,7 @@ from zerostart_jupyter.load.weights import Arrival, Weights
 from zerostart_jupyter.load.words import first_line
 
 STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging takes
+TOGETHER = 256  # tensors that are made between two looks at who else wants to make some
 
 
 class Reading:
@@ -56,8 +58,9 @@ class Reading:
             block=block,
             budget=None if set(readers.values()) == {"mmap"} else STAGING,  # mmap stages nothing
             order=order,
-            apart=self._place,
+            apart=None if isinstance(device, str) else self._place,
         )
+        size = sum(shard.identity.size for shard in checkpoint.shards)
         threads = min(threads, len(self._plan.blocks))
         made = {
             place: select.make(
@@ -66,6 +69,7 @@ class Reading:
                 device=place,
                 block=block,
                 stages=max(1, min(threads, STAGING // block)),
+                most=self._plan.nbytes > size // 2,
             )
             for place, name in readers.items()
         }
@@ -79,6 +83,7 @@ class Reading:
         self._conductor = threading.Thread(target=self._conduct, name="zerostart-load", daemon=True)
         self._lock = threading.Condition()
         self._making = threading.Lock()
+        self._made: dict[str, Arrival | None] = {}  # before their bytes came; None: given away
         self._stopped = threading.Event()
         self._over = threading.Event()
         self._error: BaseException | None = None
@@ -140,6 +145,7 @@ class Reading:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
+        self._made.clear()
         self.weights.statistics = {**self._about, **self._reader.statistics()}
         self._reader.close()
         self._checkpoint.close()
@@ -176,8 +182,36 @@ class Reading:
                     raise _no_threads(error) from error
                 break
             started.append(thread)
-        for thread in started:
-            thread.join()
+        try:
+            if self._reader.ahead:
+                self._prepare()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            for thread in started:
+                thread.join()
+
+    def _prepare(self) -> None:
+        """Make tensors whose bytes are still to come: the processor has little to do meanwhile."""
+        waiting = iter(self._checkpoint.entries.values())
+        while not self._stopped.is_set() and (some := list(itertools.islice(waiting, TOGETHER))):
+            with self._making:
+                for entry in some:
+                    if entry.nbytes and entry.name not in self._made and self._as_it_is(entry):
+                        storage = self._reader.storage(entry)
+                        shard = self._checkpoint.shards[entry.shard]
+                        if not tensors.misaligned(entry, shard, storage):
+                            tensor = tensors.view(entry, shard, storage)
+                            self._made[entry.name] = self._arrival(entry, tensor)
+
+    def _as_it_is(self, entry: Entry) -> bool:
+        """Whether the tensor will be the file's bytes, all of them, where the reader has them."""
+        return (
+            entry.window is None
+            and entry.name not in self._converted
+            and self._place(entry.name) == "cpu"
+        )
 
     def _work(self) -> None:
         while (block := self._next()) is not None:
@@ -211,8 +245,14 @@ class Reading:
             # Each call into torch gives the GIL away: threads that make views at once spend ten
             # times as long on waiting for it as on the views.
             with self._making:
-                views = [self._view(entry) for entry in whole]
-            self.weights._deliver(list(map(self._arrival, whole, views)))
+                made = [self._made.get(entry.name) or self._view(entry) for entry in whole]
+                self._made.update((entry.name, None) for entry in whole)
+            self.weights._deliver(
+                [
+                    each if isinstance(each, tuple) else self._arrival(entry, each)
+                    for entry, each in zip(whole, made, strict=True)
+                ]
+            )
         self._report(block.shard)
 
     def _view(self, entry: Entry) -> torch.Tensor:
@@ -222,8 +262,11 @@ class Reading:
     def _arrival(self, entry: Entry, as_read: torch.Tensor) -> Arrival:
         shard = self._checkpoint.shards[entry.shard]
         tensor = self._finished(as_read, entry)
-        same = tensor.dtype == as_read.dtype and tensor.nbytes == entry.nbytes
-        return entry.name, tensor, tensors.reference(entry, shard) if same else None
+        if tensor.dtype != as_read.dtype or tensor.nbytes != entry.nbytes:
+            return entry.name, tensor, None
+        origin = tensors.reference(entry, shard)
+        tensors.remember(entry.name, tensor, origin)
+        return entry.name, tensor, origin
 
     def _finished(self, tensor: torch.Tensor, entry: Entry) -> torch.Tensor:
         dtype = self._dtype if entry.name in self._converted else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import functools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -44,15 +45,12 @@ class Weights(Mapping[str, torch.Tensor]):
         self.device = device
         self.dtype = dtype
         self.reader = reader
-        self.shapes: Mapping[str, tuple[int, ...]] = {
-            name: shape_of(entry, checkpoint.shards[entry.shard])
-            for name, entry in checkpoint.entries.items()
-        }
         self.statistics: Statistics = {}
+        self._entries = checkpoint.entries
+        self._shards = checkpoint.shards
         self._names = tuple(checkpoint.entries)
         self._here: dict[str, torch.Tensor | None] = dict.fromkeys(self._names)
         self._changed = threading.Condition()
-        self._sizes = {name: entry.nbytes for name, entry in checkpoint.entries.items()}
         self._origins: dict[str, Reference] = {}
         self._arrived = 0
         self._began = time.monotonic()
@@ -103,6 +101,14 @@ class Weights(Mapping[str, torch.Tensor]):
     def __await__(self) -> Generator[Any, None, Weights]:
         return self._finished().__await__()
 
+    @functools.cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each, as torch counts; known before any byte has arrived."""
+        return {
+            name: shape_of(entry, self._shards[entry.shard])
+            for name, entry in self._entries.items()
+        }
+
     @property
     def done(self) -> bool:
         """True once nothing is read any more, whether it went well or not."""
@@ -150,15 +156,12 @@ class Weights(Mapping[str, torch.Tensor]):
     # What the loader calls.
 
     def _deliver(self, arrived: Sequence[Arrival]) -> None:
-        for name, tensor, origin in arrived:
-            if origin is not None:
-                remember(name, tensor, origin)
         with self._changed:
             for name, tensor, origin in arrived:
                 self._here[name] = tensor
                 if origin is not None:
                     self._origins[name] = origin
-                self._arrived += self._sizes[name]
+                self._arrived += self._entries[name].nbytes
             self._changed.notify_all()
 
     def _finish(self, error: BaseException | None) -> None:

@@ -22,6 +22,8 @@ class Reader(ABC):
     """
 
     name: ClassVar[str]
+    ahead: ClassVar[bool] = False
+    """Whether `storage` may be called before the bytes are there, to be filled later."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = shards
