@@ -112,6 +112,7 @@ def begin(
             threads=threads,
             hub=hub,
             order=order,
+            prepared=not background,
         )
         undo.pop_all()  # the reading closes the checkpoint
     try:

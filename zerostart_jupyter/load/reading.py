@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import torch
 
@@ -16,6 +15,7 @@ from zerostart_jupyter.core.events import Hub, Operation, State, operation
 from zerostart_jupyter.core.settings import MIB
 from zerostart_jupyter.load import tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, unreadable
+from zerostart_jupyter.load.later import Later
 from zerostart_jupyter.load.plan import Block, Plan
 from zerostart_jupyter.load.quantised import convertible
 from zerostart_jupyter.load.readers import select
@@ -25,13 +25,13 @@ from zerostart_jupyter.load.weights import Arrival, Weights
 from zerostart_jupyter.load.words import first_line
 
 STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging takes
-TOGETHER = 256  # tensors that are made between two looks at who else wants to make some
 
 
 class Reading:
     """One load under way: a thread that conducts, threads that read, a handle that is filled.
 
-    `readers` names the reader of each device.
+    `readers` names the reader of each device. `prepared` tensors are made while their bytes are
+    read, and not when they are asked for.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Reading:
         threads: int,
         hub: Hub | None,
         about: Statistics | None = None,
+        prepared: bool = False,
         order: Sequence[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
@@ -83,7 +84,6 @@ class Reading:
         self._conductor = threading.Thread(target=self._conduct, name="zerostart-load", daemon=True)
         self._lock = threading.Condition()
         self._making = threading.Lock()
-        self._made: dict[str, Arrival | None] = {}  # before their bytes came; None: given away
         self._stopped = threading.Event()
         self._over = threading.Event()
         self._error: BaseException | None = None
@@ -99,6 +99,11 @@ class Reading:
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
             reader=self._reader.name,
         )
+        self._prepared = prepared
+        self._later: Later | None = None
+        if self._reader.ahead:
+            whole = filter(self._as_it_is, checkpoint.entries.values())
+            self._later = self.weights._later = Later(self._reader, checkpoint.shards, whole)
         self.weights._demand = self._lift
         self.weights._stop = self.stop
 
@@ -125,6 +130,8 @@ class Reading:
     def orphan(self) -> None:
         """In a forked child no thread of ours lives: say so instead of waiting for ever."""
         self.weights._changed = threading.Condition()
+        if self._later is not None:
+            self._later.renew_lock()
         self.weights._when_done.clear()  # they would wake the parent's event loop
         if not self.weights.done:
             self.weights._finish(
@@ -145,9 +152,11 @@ class Reading:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        self._made.clear()
         self.weights.statistics = {**self._about, **self._reader.statistics()}
-        self._reader.close()
+        if self._later is not None:
+            self._later.settle(self.weights._came)
+        else:
+            self._reader.close()
         self._checkpoint.close()
         _RUNNING.discard(self)
         self._operation = None  # it knows us: in a circle, the tensors would wait for the collector
@@ -183,8 +192,8 @@ class Reading:
                 break
             started.append(thread)
         try:
-            if self._reader.ahead:
-                self._prepare()
+            if self._later is not None and self._prepared:
+                self._later.prepare(self._stopped.is_set)
         except BaseException:
             self.stop()
             raise
@@ -192,25 +201,14 @@ class Reading:
             for thread in started:
                 thread.join()
 
-    def _prepare(self) -> None:
-        """Make tensors whose bytes are still to come: the processor has little to do meanwhile."""
-        waiting = iter(self._checkpoint.entries.values())
-        while not self._stopped.is_set() and (some := list(itertools.islice(waiting, TOGETHER))):
-            with self._making:
-                for entry in some:
-                    if entry.nbytes and entry.name not in self._made and self._as_it_is(entry):
-                        storage = self._reader.storage(entry)
-                        shard = self._checkpoint.shards[entry.shard]
-                        if not tensors.misaligned(entry, shard, storage):
-                            tensor = tensors.view(entry, shard, storage)
-                            self._made[entry.name] = self._arrival(entry, tensor)
-
     def _as_it_is(self, entry: Entry) -> bool:
-        """Whether the tensor will be the file's bytes, all of them, where the reader has them."""
+        """Whether the tensor will be the file's bytes, all of them, where they are mapped."""
         return (
-            entry.window is None
+            entry.nbytes > 0
+            and entry.window is None
             and entry.name not in self._converted
             and self._place(entry.name) == "cpu"
+            and tensors.aligned(entry)
         )
 
     def _work(self) -> None:
@@ -242,16 +240,15 @@ class Reading:
             self._done_in_all += block.payload
             self._lock.notify_all()
         if whole:
+            later: Container[str] = self._later or ()
+            now = [entry for entry in whole if entry.name not in later]
             # Each call into torch gives the GIL away: threads that make views at once spend ten
             # times as long on waiting for it as on the views.
             with self._making:
-                made = [self._made.get(entry.name) or self._view(entry) for entry in whole]
-                self._made.update((entry.name, None) for entry in whole)
+                views = [self._view(entry) for entry in now]
             self.weights._deliver(
-                [
-                    each if isinstance(each, tuple) else self._arrival(entry, each)
-                    for entry, each in zip(whole, made, strict=True)
-                ]
+                list(map(self._arrival, now, views)),
+                [entry.name for entry in whole if entry.name in later],
             )
         self._report(block.shard)
 

@@ -76,7 +76,7 @@ def view(entry: Entry, shard: Shard, storage: torch.UntypedStorage) -> torch.Ten
     """
     dtype, shape = _torch_type(entry.dtype) or dtype_of(entry, shard), shape_of(entry, shard)
     strides = _strides(shape) if entry.window is None else entry.window.strides
-    if misaligned(entry, shard, storage):
+    if storage.device == _CPU and storage.data_ptr() % dtype.itemsize:
         storage = _copy(storage, entry.nbytes)
     if storage.device == _CPU:
         tensor = _nothing(dtype).data  # a quarter of what a new one costs, with its own counter
@@ -91,10 +91,10 @@ def _nothing(dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(0, dtype=dtype)
 
 
-def misaligned(entry: Entry, shard: Shard, storage: torch.UntypedStorage) -> bool:
-    """Whether the bytes lie where this type must not, and so have to be copied."""
-    dtype = _torch_type(entry.dtype) or dtype_of(entry, shard)
-    return bool(storage.data_ptr() % dtype.itemsize) and storage.device.type == "cpu"
+def aligned(entry: Entry) -> bool:
+    """Whether a mapping of the file has the bytes where their type may lie."""
+    dtype = _torch_type(entry.dtype)
+    return dtype is not None and entry.start % dtype.itemsize == 0
 
 
 def empty(entry: Entry, shard: Shard, device: str) -> torch.Tensor:

@@ -23,7 +23,7 @@ class Reader(ABC):
 
     name: ClassVar[str]
     ahead: ClassVar[bool] = False
-    """Whether `storage` may be called before the bytes are there, to be filled later."""
+    """Whether `storage` may be asked for until `close()`, before the bytes are there and after."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = shards
