@@ -72,7 +72,8 @@ class Shard:
         if self.arriving is not None:
             self.arriving.close()
         else:
-            os.close(self.descriptor)
+            with contextlib.suppress(OSError):  # of a mount that is gone; nothing was written
+                os.close(self.descriptor)
 
     def changed(self) -> CheckpointChanged:
         """The error for a file that is no longer what its header described."""
