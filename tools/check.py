@@ -79,7 +79,18 @@ def missing() -> dict[str, str]:
         found["criu"] = reason
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         found["compiler"] = "no C compiler; `apt-get install gcc libc6-dev`"
+    if not may_mount():
+        found["fuse"] = "needs /dev/fuse and the right to make a user and a mount namespace"
     return found
+
+
+def may_mount() -> bool:
+    """Whether a test can mount a file system of its own, for itself alone."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "test", "-w", "/dev/fuse"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def pytest(markers: str, without: dict[str, str]) -> int:
