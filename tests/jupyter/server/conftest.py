@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 
 from tests.servers import zerostart_census as census
 from tests.servers.jupyter import PATIENCE, TOKEN, Jupyter, environment, serve, until
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.snapshot import kernelspec
+from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
 
 BASE = "/hub/user/ada/"
 
@@ -54,6 +58,17 @@ def registered(server: Jupyter) -> dict[str, list[str]]:
     until(path.exists, "the census")
     found: dict[str, list[str]] = json.loads(path.read_text())
     return found
+
+
+@pytest.fixture
+def catalog(server: Jupyter, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalog]:
+    """The snapshots that the server lists; afterwards there are none."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(server.home / "data"))
+    made = Catalog(Settings.read({"ZEROSTART_CACHE": str(server.home / "cache")}))
+    yield made
+    for each in made.list():
+        kernelspec.withdraw(each.name, each.id)
+    shutil.rmtree(made.store.root / ROOM)
 
 
 @pytest.fixture

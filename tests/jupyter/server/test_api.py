@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,8 +22,10 @@ from zerostart_jupyter.core.errors import Cancelled
 from zerostart_jupyter.core.events import Event, Hub, Operation, State, operation
 from zerostart_jupyter.core.status import StatusFile
 from zerostart_jupyter.jupyter.server.description import openapi
+from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, fresh_id
 
 API = "zerostart/api"
+SOMEBODY = 54321  # a user id that nobody has
 
 
 def answer(schema: str, body: Any) -> Any:
@@ -143,6 +146,55 @@ def test_gpu(http: httpx.Client) -> None:
 
 def test_no_snapshots(http: httpx.Client) -> None:
     assert answer("Snapshots", http.get(f"{API}/snapshots").json()) == {"snapshots": []}
+
+
+def saved(catalog: Catalog, name: str) -> Path:
+    """The directory of a new snapshot."""
+    key = fresh_id()
+    with catalog.store.publish(ROOM, key, {"name": name, "bytes": 3}):
+        pass
+    return catalog.store.path(ROOM, key)
+
+
+def snapshots(http: httpx.Client) -> list[str]:
+    """The names that the server lists, once the list was found well-formed."""
+    found = answer("Snapshots", http.get(f"{API}/snapshots").json())["snapshots"]
+    return [each["name"] for each in found]
+
+
+def test_a_thousand_snapshots_are_listed_and_each_is_found(
+    http: httpx.Client, catalog: Catalog
+) -> None:
+    for number in range(1000):
+        saved(catalog, f"run-{number}")
+    assert snapshots(http) == [f"run-{number}" for number in range(1000)]
+    assert http.patch(f"{API}/snapshots/run-500", json={"name": "best"}).status_code == 200
+    assert http.delete(f"{API}/snapshots/run-501").status_code == 204
+    assert snapshots(http)[499:502] == ["run-499", "best", "run-502"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_another_users_snapshots_and_kernels_are_not_there(
+    server: Jupyter, http: httpx.Client, catalog: Catalog
+) -> None:
+    saved(catalog, "mine")
+    theirs = saved(catalog, "theirs")
+    os.chown(theirs, SOMEBODY, SOMEBODY)
+    assert snapshots(http) == ["mine"]
+    for method, path, body in (
+        ("delete", "snapshots/theirs", None),
+        ("patch", "snapshots/theirs", {"name": "now-mine"}),
+        ("post", "snapshots/theirs/clone", None),
+    ):
+        assert http.request(method, f"{API}/{path}", json=body).status_code == 404
+    assert theirs.exists()
+    with kernel(server, "theirs") as others, kernel(server, "mine") as own:
+        os.chown(server.status / "kernel-theirs", SOMEBODY, SOMEBODY)
+        with operation("load", "secret", hub=others) as work, operation("load", "model", hub=own):
+            until(lambda: activity(http, "mine"), "mine to be shown")
+            assert activity(http, "theirs") == []
+            cancel = http.post(f"{API}/kernels/theirs/operations/{work.id}/cancel")
+            assert cancel.status_code == 404
 
 
 @contextlib.contextmanager
