@@ -21,18 +21,18 @@ help:
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
-	@$(SETUP) dev criu browser frontend kvikio vllm
+	@$(SETUP) dev criu browser frontend hub kvikio vllm
 
 demo:
 	@$(SETUP) criu
 	@.venv/bin/python tools/demo.py
 
 test:
-	@$(SETUP) dev criu browser frontend kvikio vllm
+	@$(SETUP) dev criu browser frontend hub kvikio vllm
 	@$(CHECK) test
 
 test-all:
-	@$(SETUP) dev criu browser frontend kvikio vllm
+	@$(SETUP) dev criu browser frontend hub kvikio vllm
 	@$(CHECK) all
 
 test-gpu:
