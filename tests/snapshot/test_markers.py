@@ -111,6 +111,15 @@ def test_a_marker_that_makes_no_sense_hides_its_snapshot_alone(
     json.dumps([each.as_json() for each in catalog.list()], allow_nan=False)
 
 
+def test_what_else_lies_there_hides_nothing(catalog: Catalog) -> None:
+    shutil.copytree(add(catalog, "sane"), catalog.store.root / ROOM / "a copy (old)")
+    (catalog.store.root / ROOM / "empty").mkdir()
+    (catalog.store.root / ROOM / "a-file").touch()
+    assert names(catalog) == ["sane"]
+    shutil.rmtree(catalog.store.root / ROOM)
+    assert names(catalog) == []
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Files of snapshots, as they are opened."""

@@ -20,19 +20,29 @@ def entries(store: Store, room: str) -> list[Entry]:
     """What is published in a room and belongs to this user, oldest first."""
     folder = os.path.join(store.root, room)
     before, now = _read.get(folder, {}), {}
-    for key in os.listdir(folder):
+    for key in _names(folder):
         stamp = None if key.startswith(".") else _stamp(os.path.join(folder, key))
         if stamp is None:
             continue
         known = before.get(key)
         if known is None or known[0] != stamp:
-            entry = store.get(room, key)
+            try:
+                entry = store.get(room, key)
+            except ValueError:  # a name that no entry of ours can have
+                continue
             if entry is None:
                 continue
             known = stamp, entry
         now[key] = known
     _read[folder] = now
     return sorted((entry for _, entry in now.values()), key=lambda entry: entry.created)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -197,6 +197,34 @@ def test_another_users_snapshots_and_kernels_are_not_there(
             assert cancel.status_code == 404
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_cache_of_another_user_is_refused_with_the_next_step(
+    http: httpx.Client, catalog: Catalog
+) -> None:
+    root = catalog.store.root
+    os.chown(root, SOMEBODY, SOMEBODY)
+    try:
+        refused = http.get(f"{API}/snapshots")
+    finally:
+        os.chown(root, os.geteuid(), os.getegid())
+    assert refused.status_code == 503, refused.text
+    assert "ZEROSTART_CACHE" in answer("Error", refused.json())["remedy"]
+
+
+def test_a_place_that_cannot_be_written_to_is_no_internal_error(
+    server: Jupyter, http: httpx.Client, catalog: Catalog
+) -> None:
+    saved(catalog, "ready")
+    kernels = server.home / "data" / "kernels"
+    if kernels.exists():
+        kernels.rename(kernels.with_name("aside"))
+    kernels.touch()
+    refused = http.post(f"{API}/snapshots/ready/clone")
+    kernels.unlink()
+    assert refused.status_code == 503, refused.text
+    assert "The machine refused" in answer("Error", refused.json())["message"]
+
+
 @contextlib.contextmanager
 def kernel(server: Jupyter, name: str) -> Iterator[Hub]:
     """A hub whose events go to the status file of the kernel with this id."""

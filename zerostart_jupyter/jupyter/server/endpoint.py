@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import http
+import http.client
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -63,7 +63,7 @@ class Endpoint(APIHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tell what tornado or Jupyter refused in our own form; called by tornado."""
-        message = http.HTTPStatus(status_code).phrase
+        message = http.client.responses.get(status_code, "Unknown error")
         error = kwargs.get("exc_info", (None, None))[1]
         if isinstance(error, web.HTTPError) and error.log_message:
             message = error.log_message % error.args
@@ -97,7 +97,7 @@ def endpoint(method: Method) -> Method:
         except OSError as error:
             self.log.exception("zerostart: %s", self.request.path)
             reason = error.strerror or type(error).__name__
-            self.refuse(503, f"The disk refused: {reason}.", "The server's log says more.")
+            self.refuse(503, f"The machine refused: {reason}.", "The server's log says more.")
         else:
             if result is None:
                 self.set_status(204)
