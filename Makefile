@@ -66,7 +66,8 @@ docs:
 	@.venv/bin/python tools/write_docs.py
 
 clean:
-	rm -rf .venv dist build labextension/node_modules labextension/lib labextension/*.tsbuildinfo
+	rm -rf .venv dist build tests/servers/proxy/node_modules
+	rm -rf labextension/node_modules labextension/lib labextension/*.tsbuildinfo
 	rm -rf zerostart_jupyter/labextension tests/artifacts .coverage .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
