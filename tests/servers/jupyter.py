@@ -111,12 +111,17 @@ def serve(
         try:
             yield Jupyter(_address(process, home, log), home, process.pid)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Have a server end, with what it started; one that does not is killed."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def share_criu(cache: Path) -> None:

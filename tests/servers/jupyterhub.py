@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from tests.servers.jupyter import ROOT, environment, until
+from tests.servers.jupyter import ROOT, environment, stop, until
 
 PROXY = Path(__file__).with_name("proxy") / "node_modules" / ".bin" / "configurable-http-proxy"
 PATIENCE = 240.0  # seconds; a hub and a server after it take long to import
@@ -122,12 +121,7 @@ def hub(home: Path) -> Iterator[Hub]:
             )
             yield running
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
 def _answers(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
