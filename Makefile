@@ -24,18 +24,18 @@ help:
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
-	@$(SETUP) dev criu browser frontend kvikio vllm
+	@$(SETUP) dev criu browser frontend hub kvikio vllm
 
 demo:
 	@$(SETUP) criu
 	@.venv/bin/python tools/demo.py
 
 test:
-	@$(SETUP) dev criu browser frontend kvikio vllm
+	@$(SETUP) dev criu browser frontend hub kvikio vllm
 	@$(CHECK) test
 
 test-all:
-	@$(SETUP) dev criu browser frontend kvikio vllm
+	@$(SETUP) dev criu browser frontend hub kvikio vllm
 	@$(CHECK) all
 
 test-gpu:
@@ -76,7 +76,8 @@ binder:
 	@$(PYTHON) tools/try_binder.py
 
 clean:
-	rm -rf .venv dist build labextension/node_modules labextension/lib labextension/*.tsbuildinfo
+	rm -rf .venv dist build tests/servers/proxy/node_modules
+	rm -rf labextension/node_modules labextension/lib labextension/*.tsbuildinfo
 	rm -rf zerostart_jupyter/labextension tests/artifacts .coverage .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Makes this machine ready for `make demo` and `make test`.
 
-    python3 tools/setup.py [dev] [criu] [browser] [frontend] [kvikio] [vllm]
+    python3 tools/setup.py [dev] [criu] [browser] [frontend] [hub] [kvikio] [vllm]
 
 Needs Python 3.11 and nothing else; what it installs goes into .venv. Where a step needs root and
 has none, it says so, and `make test` says which tests that leaves out. `dev` adds what the tests
@@ -40,6 +40,7 @@ from steps import (
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FRONTEND = ROOT / "labextension"
+PROXY = ROOT / "tests" / "servers" / "proxy"
 
 
 def main() -> None:
@@ -48,6 +49,8 @@ def main() -> None:
     install(dev="dev" in wanted)
     if "frontend" in wanted:
         install_frontend()
+    if "hub" in wanted:
+        install_proxy()
     if "kvikio" in wanted:
         set_up_kvikio.main()
     if "vllm" in wanted:
@@ -119,6 +122,16 @@ def install_frontend() -> None:
         if needed or not (FRONTEND / "node_modules").exists():
             with step("Installing the frontend's packages"):
                 run(["jlpm", "install", "--immutable"], folder=FRONTEND, quiet=True)
+
+
+def install_proxy() -> None:
+    """The proxy that JupyterHub puts before its users' servers."""
+    sources = [PROXY / "package.json", PROXY / "package-lock.json"]
+    with once("hub", digest(sources)) as needed:
+        if needed or not (PROXY / "node_modules").exists():
+            with step("Installing JupyterHub's proxy"):
+                npm: list[Word] = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+                run(npm, folder=PROXY, quiet=True)
 
 
 def set_up_criu() -> None:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
-PATIENCE = 90.0  # seconds; only ever waited for in full when something is broken
+PATIENCE = 180.0  # seconds; only ever waited for in full when something is broken
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,17 @@ def serve(
         try:
             yield Jupyter(_address(process, home, log), home, process.pid)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Have a server end, with what it started; one that does not is killed."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def share_criu(cache: Path) -> None:
@@ -143,12 +148,12 @@ def _address(process: subprocess.Popen[bytes], home: Path, log: Path) -> str:
     return until(answers, "the server to answer")
 
 
-def until(look: Callable[[], T], what: str) -> T:
+def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
     """What `look()` returns once it is true; fails after a long while, naming what was awaited."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"waited {PATIENCE:.0f} s for {what}")
+    raise AssertionError(f"waited {patience:.0f} s for {what}")

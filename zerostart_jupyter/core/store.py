@@ -102,8 +102,10 @@ class Store:
         """The entry, or None if it was never published or its marker cannot be read."""
         path = self.path(room, key)
         try:
-            body = json.loads((path / MARKER).read_text())
-            return Entry(room, key, path, float(body["created"]), body["about"])
+            # Unbuffered: a room may have thousands of markers, each of a few hundred bytes.
+            with open(os.path.join(path, MARKER), "rb", buffering=0) as stream:
+                body = json.loads(stream.read())
+            return Entry(room, key, path, float(body["created"]), dict(body["about"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import MARKER, Entry, Store
-from zerostart_jupyter.snapshot import backing, estimate, kernelspec
+from zerostart_jupyter.snapshot import backing, estimate, kernelspec, markers
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 ROOM = "snapshots"
@@ -61,7 +62,7 @@ class SnapshotInfo:
 
     def as_json(self) -> dict[str, Any]:
         """A plain object."""
-        return asdict(self) | {"path": str(self.path)}
+        return {name: getattr(self, name) for name in self.__slots__} | {"path": str(self.path)}
 
     def __repr__(self) -> str:
         import datetime
@@ -111,10 +112,11 @@ class Catalog:
 
     def list(self) -> list[SnapshotInfo]:
         """All snapshots, oldest first."""
-        entries = [entry for entry in self.store.entries(ROOM) if _ours(entry)]
+        entries = markers.entries(self.store, ROOM)
         names = {entry.key: str(entry.about.get("name")) for entry in entries}
         measured = estimate.Measured(self.store)
-        return [_info(entry, names, measured) for entry in entries]
+        found = (_info(entry, names, measured) for entry in entries)
+        return [each for each in found if each is not None]
 
     def get(self, name: str) -> SnapshotInfo:
         """The snapshot of this name or id; raises SnapshotNotFound that names those there are."""
@@ -246,35 +248,33 @@ def fresh_id() -> str:
     return os.urandom(8).hex()
 
 
-def _ours(entry: Entry) -> bool:
-    # A snapshot is somebody's memory, and code that will run: never take another user's.
-    try:
-        return os.lstat(entry.path).st_uid == os.geteuid() and "name" in entry.about
-    except OSError:
-        return False
-
-
-def _info(entry: Entry, names: dict[str, str], measured: estimate.Measured) -> SnapshotInfo:
+def _info(entry: Entry, names: dict[str, str], measured: estimate.Measured) -> SnapshotInfo | None:
+    """What a marker says; None where it makes no sense, as that of a failing disk."""
     about = entry.about
     tier = str(about.get("tier", "process"))
-    return SnapshotInfo(
-        name=str(about["name"]),
-        id=entry.key,
-        tier=tier,
-        created=entry.created,
-        notebook=about.get("notebook"),
-        bytes=int(about.get("bytes", 0)),
-        gpu_bytes=int(about.get("gpu_bytes", 0)),
-        parent=names.get(about.get("parent") or ""),
-        seconds=float(about.get("seconds", 0)),
-        frozen_seconds=float(about.get("frozen_seconds", 0)),
-        kernel_seconds=float(about.get("kernel_seconds", 0)),
-        path=entry.path,
-        restore_seconds=measured.seconds(tier, about),
-        kernelspec=about.get("kernelspec"),
-        environment=about.get("environment"),
-        pinned=bool(about.get("pinned", False)),
-        trusted=bool(about.get("trusted", True)),
-        reason=str(about.get("reason", "")),
-        digest=about.get("digest"),
-    )
+    try:
+        found = SnapshotInfo(
+            name=str(about["name"]),
+            id=entry.key,
+            tier=tier,
+            created=entry.created,
+            notebook=about.get("notebook"),
+            bytes=int(about.get("bytes", 0)),
+            gpu_bytes=int(about.get("gpu_bytes", 0)),
+            parent=names.get(about.get("parent") or ""),
+            seconds=float(about.get("seconds", 0)),
+            frozen_seconds=float(about.get("frozen_seconds", 0)),
+            kernel_seconds=float(about.get("kernel_seconds", 0)),
+            path=entry.path,
+            restore_seconds=measured.seconds(tier, about),
+            kernelspec=about.get("kernelspec"),
+            environment=about.get("environment"),
+            pinned=bool(about.get("pinned", False)),
+            trusted=bool(about.get("trusted", True)),
+            reason=str(about.get("reason", "")),
+            digest=about.get("digest"),
+        )
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return None
+    times = (found.created, found.seconds, found.frozen_seconds, found.kernel_seconds)
+    return found if math.isfinite(sum(times)) else None
