@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
 
-from tests.snapshot.kernels import PATIENCE, Cells, eventually
+from tests.snapshot.kernels import PATIENCE, Cells, NotebookClient, eventually
 
 PLACE = "{connection_file}"
 CHANNELS = ("hb", "control", "shell", "stdin", "iopub")
@@ -126,7 +125,7 @@ class Window(Cells):
         process = Process(self.spec, self.folder)
         self.launched.append(process)
         process.wait_for_ports()
-        super().__init__(BlockingKernelClient())
+        super().__init__(NotebookClient())
         self.client.load_connection_info(process.connection)
         self.client.start_channels(hb=False)
         asked = self.client.kernel_info()
