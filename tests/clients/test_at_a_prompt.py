@@ -15,21 +15,21 @@ from tests.servers.index import Index
 from tests.snapshot.kernels import PATIENCE
 
 WORK = """
-import sys, threading, time
+import threading, time
 from zerostart_jupyter.core.events import operation
-go_on = threading.Event()
-def work(rounds, before=None):
+
+enough = threading.Event()
+
+def work(rounds):
     with operation("install", "it") as op:
         for done in range(rounds):
             op.check()
             op.update("w", done << 20, rounds << 20)
             op.update("", done << 20, rounds << 20)
-            time.sleep(0.05)
-        if before:
-            before.wait()
-def later():
-    threading.Thread(target=work, args=(10, go_on), daemon=True).start()
-    time.sleep(0.5)
+            if enough.wait(0.05):
+                break
+
+behind = threading.Thread(target=work, args=(20000,), daemon=True)
 """
 BAR = (
     r"\rInstalling it  [━ ]{6,24} +\d+%  [\d.]+ MiB of [\d.]+ MiB, [\d.]+ MB/s"
@@ -132,11 +132,15 @@ def test_an_interrupt_leaves_a_line_that_says_so(terminal: Terminal) -> None:
 
 @pytest.mark.criu
 def test_what_goes_on_behind_the_prompt_draws_nothing_there(terminal: Terminal) -> None:
-    said = terminal.run("slow_work.later()")
-    assert re.search(BAR, said)
-    assert re.search(r"\r +\r\s*$", said)  # wiped away
-    assert "Installing" not in terminal.run("time = slow_work.time; time.sleep(0.5)")
-    assert "✓ Installed it" in terminal.run("slow_work.go_on.set(); time.sleep(0.5)")
+    terminal.begin("import slow_work; slow_work.behind.start(); input('wait')")
+    terminal.child.expect(BAR)
+    terminal.child.sendline("")
+    assert re.search(
+        r"\r +\r\s*(''\s*)?$", re.sub(r"Out\[\d+\]: ", "", terminal.end())
+    )  # wiped away
+    assert "Installing" not in terminal.run("slow_work.enough.wait(0.5);")
+    said = terminal.run("slow_work.enough.set(); slow_work.behind.join()")
+    assert "✓ Installed it" in said
 
 
 @pytest.mark.criu

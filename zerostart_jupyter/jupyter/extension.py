@@ -60,7 +60,7 @@ def load(shell: InteractiveShell) -> None:
         config,
         CellDisplay(),
         status,
-        Completion(shell),
+        Completion(shell, config),
         points,
         MissingImports(shell, config),
         *[lambda: None] * 5,
