@@ -29,7 +29,7 @@ def work(rounds):
             if enough.wait(0.05):
                 break
 
-behind = threading.Thread(target=work, args=(20000,), daemon=True)
+behind = threading.Thread(target=work, args=(900,), daemon=True)
 """
 BAR = (
     r"\rInstalling it  [━ ]{6,24} +\d+%  [\d.]+ MiB of [\d.]+ MiB, [\d.]+ MB/s"
@@ -132,12 +132,10 @@ def test_an_interrupt_leaves_a_line_that_says_so(terminal: Terminal) -> None:
 
 @pytest.mark.criu
 def test_what_goes_on_behind_the_prompt_draws_nothing_there(terminal: Terminal) -> None:
-    terminal.begin("import slow_work; slow_work.behind.start(); input('wait')")
+    terminal.begin("import slow_work; slow_work.behind.start(); _ = input('wait')")
     terminal.child.expect(BAR)
     terminal.child.sendline("")
-    assert re.search(
-        r"\r +\r\s*(''\s*)?$", re.sub(r"Out\[\d+\]: ", "", terminal.end())
-    )  # wiped away
+    assert re.search(r"\r +\r\s*$", terminal.end())  # wiped away
     assert "Installing" not in terminal.run("slow_work.enough.wait(0.5);")
     said = terminal.run("slow_work.enough.set(); slow_work.behind.join()")
     assert "✓ Installed it" in said

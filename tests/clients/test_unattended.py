@@ -54,6 +54,7 @@ def test_all_magics_work_in_nbclient_and_leave_their_last_state(
 def test_papermill_gives_parameters_to_a_snapshot(published: Path) -> None:
     given = notebook("x = 5", "print(double(x))")
     given.cells[0].metadata["tags"] = ["parameters"]
+    given.metadata["kernelspec"] = {"name": "python3", "language": "python"}
     nbformat.write(given, published / "given.ipynb")
     done = papermill.execute_notebook(
         published / "given.ipynb",
