@@ -131,13 +131,13 @@ def test_an_interrupt_leaves_a_line_that_says_so(terminal: Terminal) -> None:
 
 
 @pytest.mark.criu
-def test_what_goes_on_behind_the_prompt_draws_nothing_there(terminal: Terminal) -> None:
-    terminal.begin("import slow_work; slow_work.behind.start(); _ = input('wait')")
-    terminal.child.expect(BAR)
-    terminal.child.sendline("")
-    assert re.search(r"\r +\r\s*$", terminal.end())  # wiped away
-    assert "Installing" not in terminal.run("slow_work.enough.wait(0.5);")
-    said = terminal.run("slow_work.enough.set(); slow_work.behind.join()")
+def test_what_goes_on_behind_the_prompt_draws_nothing_there(ipython: Terminal) -> None:
+    ipython.begin("import slow_work; slow_work.behind.start(); _ = input('wait')")
+    ipython.child.expect(BAR)
+    ipython.child.sendline("")
+    assert re.search(r"\r +\r\s*$", ipython.end())  # wiped away
+    assert "Installing" not in ipython.run("slow_work.enough.wait(0.5);")
+    said = ipython.run("slow_work.enough.set(); slow_work.behind.join()")
     assert "✓ Installed it" in said
 
 
