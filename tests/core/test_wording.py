@@ -84,6 +84,19 @@ def test_line(shown: OperationView, said: str) -> None:
     assert wording.line(shown) == said
 
 
+def test_a_bar_gives_way_to_words() -> None:
+    shown = view(
+        State.RUNNING,
+        done=GIB,
+        total=2 * GIB,
+        items=(Item("a-file.safetensors", State.RUNNING, 0, None, "bytes", None),),
+    )
+    words = "1.00 GiB of 2.00 GiB, 536.9 MB/s  2.0 s left  a-file.safetensors"
+    assert wording.line(shown, width=200) == f"Loading a  {'━' * 12:<24}  50%  {words}"
+    assert wording.line(shown, width=90) == f"Loading a  {'━' * 4:<8}  50%  {words}"
+    assert wording.line(shown, width=80) == f"Loading a  {'━' * 3:<6}  50%  {words}"[:80]
+
+
 def test_a_line_is_cut_to_the_terminal() -> None:
     assert wording.line(view(State.FAILED, error="x" * 200), width=20) == "✗ Loading a failed: "
     assert len(wording.line(view(State.RUNNING, done=1, total=2), width=7)) == 7

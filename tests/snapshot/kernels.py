@@ -26,6 +26,25 @@ class Ran:
     number: int
 
 
+class NotebookClient(BlockingKernelClient):
+    """A client that names, as notebooks do, the cell it runs; others are taken for consoles."""
+
+    def execute(self, code: str, silent: bool = False, **options: Any) -> str:
+        """As its parent does."""
+        content = {
+            "code": code,
+            "silent": silent,
+            "store_history": options.get("store_history", not silent),
+            "user_expressions": options.get("user_expressions") or {},
+            "allow_stdin": options.get("allow_stdin", True),
+            "stop_on_error": options.get("stop_on_error", True),
+        }
+        about = {"cellId": "a-cell"}
+        message = self.session.msg("execute_request", content, metadata=about)
+        self.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+
 class Cells:
     """A client of a kernel that runs cells and waits for all of their output."""
 

@@ -79,19 +79,25 @@ class LiveKernel:
 
     def attach_debugger(self, shell: str) -> None:
         """Make that connection again."""
-        apply = getattr(self.app, "_apply_curve_client_options", None)
-        if apply is not None:
-            apply(self.app.debug_shell_socket)
-        self.app.debug_shell_socket.connect(shell)
+        inner = self.app.debug_shell_socket
+        if self.encrypted:
+            self.app._apply_curve_client_options(inner)
+        elif inner.mechanism:
+            inner.curve_server = False  # for libzmq: no security at all
+        inner.connect(shell)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether a client needs the CURVE keys of the connection file."""
+        return getattr(self.app, "curve_secretkey", None) is not None
 
     def secure(self, socket: Any) -> None:
         """Set a socket's CURVE keys to those of the connection."""
-        secret = getattr(self.app, "curve_secretkey", None)
-        if secret is not None:
-            socket.curve_secretkey = secret
+        if self.encrypted:
+            socket.curve_secretkey = self.app.curve_secretkey
             socket.curve_publickey = self.app.curve_publickey
-        if secret is not None or socket.curve_server:
-            socket.curve_server = secret is not None
+        if self.encrypted or socket.curve_server:
+            socket.curve_server = self.encrypted
 
     def stop_heartbeat(self) -> None:
         """End the heartbeat's thread and its socket."""
@@ -104,7 +110,7 @@ class LiveKernel:
         from ipykernel.heartbeat import Heartbeat
 
         keys = {}
-        if getattr(self.app, "curve_secretkey", None) is not None:
+        if self.encrypted:
             keys = {
                 "curve_publickey": self.app.curve_publickey,
                 "curve_secretkey": self.app.curve_secretkey,

@@ -37,7 +37,8 @@ class SnapshotInfo:
     `restore_seconds` what bringing it back is expected to take. `parent` names the snapshot the
     kernel was restored from, `environment` the digest of what was installed. One that is `pinned`
     or published is never collected; one that is not `trusted` was imported, and nobody has said
-    yes to the code in it. `reason` says why it has its tier.
+    yes to the code in it. `reason` says why it has its tier; `encrypted` whether clients of the
+    kernel needed CURVE keys, as those of its clones then do.
     """
 
     name: str
@@ -59,6 +60,7 @@ class SnapshotInfo:
     trusted: bool = True
     reason: str = ""
     digest: str | None = None
+    encrypted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """A plain object."""
@@ -273,6 +275,7 @@ def _info(entry: Entry, names: dict[str, str], measured: estimate.Measured) -> S
             trusted=bool(about.get("trusted", True)),
             reason=str(about.get("reason", "")),
             digest=about.get("digest"),
+            encrypted=bool(about.get("encrypted", False)),
         )
     except (LookupError, TypeError, ValueError, ArithmeticError):
         return None

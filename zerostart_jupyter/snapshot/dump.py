@@ -103,6 +103,7 @@ class _Dump:
             "kernel_seconds": order["kernel_seconds"],
             "reason": order["reason"],
             "kernelspec": order["kernelspec"],
+            "encrypted": order["encrypted"],
             "environment": order["environment"],
         }
         with (

@@ -39,6 +39,7 @@ class Order:
     kernel_seconds: float
     reason: str
     kernelspec: str | None
+    encrypted: bool
     environment: str
     map_bytes: int
     status: str

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotError
+from zerostart_jupyter.snapshot import hooks
 from zerostart_jupyter.snapshot.adapter import PORTS, LiveKernel
 from zerostart_jupyter.snapshot.channel import PATIENCE, Channel
 from zerostart_jupyter.snapshot.replies import PatientReplies
@@ -53,6 +54,7 @@ class Sockets:
         channels = kernel.channels()
         own = places(kernel.connection())
         self.subscribers = len(list(_peers({own["iopub"]})))
+        hooks.tell_silenced()
         kernel.flush()
         for name in ("shell", "control", "stdin", "iopub", "pipe"):
             endpoint = channels[name].endpoint()
@@ -98,6 +100,7 @@ class Sockets:
             kernel.note_ports(self._ports())
         self._released.clear()
         self._heartbeat = None
+        hooks.tell_heard()
 
     def _bind(self, name: str, ends: Mapping[str, str]) -> str | None:
         if name not in ends:

@@ -123,7 +123,9 @@ def snapshot(
 
         where = str(notebook) if notebook else None
         asked = saving.Request(
-            name, choice.reason, where, cost, replace, reseed, kernelspec=kernel.kernelspec()
+            *(name, choice.reason, where, cost, replace, reseed),
+            kernelspec=kernel.kernelspec(),
+            encrypted=kernel.encrypted,
         )
         return _saved(saving.save(asked, kernel.kernel.shell, settings, hub), restored=False)
     criu = choice.criu
@@ -144,6 +146,7 @@ def snapshot(
             kernel_seconds=cost,
             reason=choice.reason,
             kernelspec=kernel.kernelspec(),
+            encrypted=kernel.encrypted,
             environment=installed.digest(),
             map_bytes=settings.map_mb << 20,
             status=str(status_directory(Path(kernel.connection_file))),
