@@ -185,6 +185,7 @@ class _Dump:
             sockets=tuple(inherited.connections),
             gpu=self._gpu,
             cpu=checks.cpu_features(),
+            groups=tuple(os.getgroups()),
         )
         check()
         result.write(directory)

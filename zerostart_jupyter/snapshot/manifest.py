@@ -44,7 +44,8 @@ class Manifest:
     `digests` the (bytes, sha256) of each image file, `memory` those of each file that restored
     processes map, by its path; `noted` what changes when a pages file is written to (see
     `backing`); `sockets` the connections that closed; `gpu` the bytes and GPUs of
-    `gpu.kernel.Gpu.as_json`, empty where none was used.
+    `gpu.kernel.Gpu.as_json`, empty where none was used; `groups` its supplementary groups as its
+    namespace has them, None in snapshots of before they were noted.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Manifest:
     gpu: Mapping[str, Any] = field(default_factory=dict)
     machine: str = field(default_factory=platform.machine)
     cpu: tuple[str, ...] = ()
+    groups: tuple[int, ...] | None = None
     python: str = field(default_factory=platform.python_version)
     schema: int = SCHEMA
 
@@ -91,6 +93,8 @@ class Manifest:
                 body[name] = {key: (int(count), str(sha)) for key, (count, sha) in listed}
             noted = body.get("noted", {}).items()
             body["noted"] = {name: tuple(map(int, each)) for name, each in noted}
+            if body.get("groups") is not None:
+                body["groups"] = tuple(map(int, body["groups"]))
             for name in ("inherited", "sockets", "cpu"):
                 body[name] = tuple(body[name])
             return cls(**body)

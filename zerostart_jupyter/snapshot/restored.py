@@ -121,7 +121,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
 
         restoring.check(info)
         return Order(info, {}, catalog.store.lease(ROOM, info.id))
-    criu = tiers.choose(info.tier, settings)
+    criu = tiers.for_restore(settings)
     lease = catalog.store.lease(ROOM, info.id)
     try:
         manifest = info.manifest()

@@ -68,6 +68,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _end_like(status)
 
 
+def keep(file: Path, outer: int, reader: wire.Reader, pid: int, signals: set[int]) -> int:
+    """Stand for a kernel that was started in its namespace, as for one that was restored.
+
+    `signals` are blocked once more when those that wait can be passed on.
+    """
+    shepherd = Shepherd(file, None)
+    shepherd.take(Restored({}, outer, reader), pid)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+    try:
+        status = shepherd.watch()
+        shepherd.collect()
+    except ZerostartError as error:
+        shepherd.fail(error)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return _end_like(status)
+
+
 class Shepherd:
     """Keeps one kernel, and for a moment a second one that takes its place."""
 
@@ -102,6 +120,12 @@ class Shepherd:
         self._open_progress(restored)
         if adopted:
             self._go_live(restored)
+
+    def take(self, kernel: Restored, pid: int) -> None:
+        """Have a kernel that runs already; `pid` is its id inside."""
+        self._listen_to_signals()
+        self._kernel = self._watched(kernel)
+        kernel.found(pid)
 
     def watch(self) -> int:
         """Serve until the kernel has ended; returns its wait status."""

@@ -1,0 +1,52 @@
+"""Process 1 of the namespace that a kernel is started in, rather than restored."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from zerostart_jupyter.snapshot import isolation, privileges, wire
+from zerostart_jupyter.snapshot.door import VARIABLE, Door
+from zerostart_jupyter.snapshot.launch import die_with_parent
+
+
+def first(control: int) -> int:
+    """Start the command that the launcher names, and serve it; its end is the namespace's."""
+    die_with_parent()
+    shepherd = wire.Reader(control)
+    try:
+        order = shepherd.wait()
+        isolation.own_mounts()
+        privileges.hand_on()
+        door = Door()
+        kernel = _start(order["argv"], door)
+    except EOFError:
+        return 1
+    except BaseException as error:
+        wire.send(control, wire.describe(_named(error)))
+        return 1
+    wire.send(control, {"kind": "launched", "pid": kernel.pid})
+    # While the kernel imports what it needs: not to be waited for before.
+    from zerostart_jupyter.snapshot import namespace
+
+    kernel.returncode = 0  # collected by what follows, and not by subprocess
+    return namespace.serve(namespace.Kernel(kernel.pid), shepherd, door)
+
+
+def _start(argv: list[str], door: Door) -> subprocess.Popen[bytes]:
+    env = os.environ | {VARIABLE: door.name}
+    if "JPY_PARENT_PID" in env:
+        env["JPY_PARENT_PID"] = "1"  # us; ipykernel does not watch process 1
+    return subprocess.Popen(argv, env=env, start_new_session=True, preexec_fn=_be_ordinary)
+
+
+def _be_ordinary() -> None:
+    privileges.give_up()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _named(error: BaseException) -> BaseException:
+    from zerostart_jupyter.snapshot.permission import not_permitted
+
+    return not_permitted(error) if isinstance(error, OSError) else error
