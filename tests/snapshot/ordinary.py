@@ -65,6 +65,13 @@ class User:
         for each in target.rglob("*"):
             _own(each, owner)
 
+    def forbidding_namespaces(self) -> User:
+        """The same user where there may be no user namespaces: in one that has them forbidden."""
+        within = ["unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c"]
+        within.append('echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"')
+        dropping = ["setpriv", "--inh-caps=-all", "--ambient-caps=-all"]
+        return User(self.home, self.name, [*self._prefix, *within, "sh", *dropping])
+
     def forget(self) -> None:
         """Remove what it wrote, but for its tools."""
         for each in self.home.iterdir():

@@ -2,21 +2,188 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import psutil
 import pytest
 
+from tests.snapshot.kernels import eventually, ours
 from tests.snapshot.ordinary import User
 
 pytestmark = pytest.mark.criu
+
+LOCAL = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "local-provisioner"}
+# Two clones at once: how a user would drive them, in the user's own process.
+CLONES = """
+import zerostart_jupyter.snapshot as z
+from tests.snapshot.kernels import Cells
+
+both = [z.clone('one'), z.clone('one')]
+cells = [Cells(each.client()) for each in both]
+for number, each in enumerate(cells):
+    each.run(f'x += {number + 1}')
+    each.run('child.stdin.write(b"still here\\\\n"); child.stdin.flush()')
+for each in cells:
+    print(each.run('(x, child.stdout.readline(), pool.map(abs, [-1, -2]), sum(large), child.pid)'))
+for each in cells:
+    each.client.stop_channels()
+for each in both:
+    each.shutdown()
+"""
+NOTEBOOK = """
+import nbformat
+from nbclient import NotebookClient
+
+cells = [nbformat.v4.new_code_cell('x += 1'), nbformat.v4.new_code_cell('print("x is", x)')]
+done = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name='zerostart-two').execute()
+print(done.cells[1].outputs[0].text)
+"""
+
+
+def test_the_kernel_is_the_users_and_has_no_capability(user: User) -> None:
+    with user.kernel() as python:
+        owner = user.home.stat()
+        assert python.run("import os; os.getuid(), os.getgid()") == str(
+            (owner.st_uid, owner.st_gid)
+        )
+        assert python.run("import getpass; getpass.getuser()") == repr(user.name)
+        assert python.run("os.path.expanduser('~')") == repr(str(user.home))
+        status = "dict(line.split(':\\t') for line in open('/proc/self/status'))"
+        assert python.run(f"int({status}['CapEff'], 16)") == "0"
+        assert python.run("os.getppid()") == "1"
+        assert python.run("'ZEROSTART_DOOR' in os.environ") == "True"
 
 
 def test_a_kernel_is_saved_and_goes_on_and_comes_back_in_place(user: User) -> None:
     with user.kernel() as python:
         pid = python.pid
         python.run("import zerostart_jupyter.snapshot as z; x = 1")
-        print(python.run("z.snapshot('one')"))
-        assert python.run("z.show('one').tier") == "'process'"
+        assert "kernel frozen for" in python.run("z.snapshot('one')")
         python.run("x = 2")
-        ran = python.attempt("z.restore('one')")
-        assert not ran.error
+        ran = python.attempt("print('asking')\nz.restore('one')\nprint('never')")
+        assert (ran.text, ran.error) == ("asking\n", "")
         assert python.run("x") == "1"
         assert python.pid == pid
+        # Of the restored one, and then of one that was restored from that.
+        python.run("x += 10; import ctypes; z.snapshot('two')")
+        python.run("z.restore('two')")
+        python.run("x += 100; z.snapshot('three')")
+        python.run("x = 0")
+        python.run("z.restore('three')")
+        assert python.run("x") == "111"
+        said = python.attempt("import os; os.system('echo from a child')").text
+        assert "from a child" in said
+
+
+def test_two_clones_live_at_once_with_their_children_pools_and_mapped_memory(user: User) -> None:
+    with user.kernel() as python:
+        python.run("import multiprocessing, subprocess, zerostart_jupyter.snapshot as z; x = 1")
+        python.run("child = subprocess.Popen(['cat'], stdin=-1, stdout=-1)")
+        python.run("pool = multiprocessing.get_context('fork').Pool(2)")
+        python.run("large = bytearray(b'\\1') * (32 << 20)")
+        python.run("z.snapshot('one')")
+        assert python.run("len(z.show('one').memory)") == "1"
+        pid = python.run("child.pid")
+        done = user.run("-c", CLONES)
+        assert done.stderr == ""
+        rest = f"b'still here\\n', [1, 2], {32 << 20}, {pid})"
+        assert done.stdout.splitlines() == [f"(2, {rest}", f"(3, {rest}"]
+        assert python.run("x, pool.map(abs, [-3])") == "(1, [3])"
+        python.run("pool.terminate(); child.kill()")
+
+
+def test_it_is_interrupted_restarted_and_shut_down_like_any_kernel(user: User) -> None:
+    with user.kernel() as python:
+        python.client.execute(
+            "import time\ntry:\n    print('now', flush=True); time.sleep(1000)\n"
+            "except KeyboardInterrupt: x = 2"
+        )
+        while python.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+            pass
+        python.manager.ask("interrupt_kernel")
+        assert python.run("x") == "2"
+        python.run("import subprocess; subprocess.Popen(['sleep', '1000'])")
+        before = psutil.Process(python.pid)
+        family = [before, *before.children(recursive=True)]
+        assert len(family) == 5  # launcher, outer and first process, kernel, sleep
+        python.manager.ask("restart_kernel")
+        python.manager.wait_for_ready(python.client)
+        assert not psutil.wait_procs(family, timeout=60)[1]
+        assert "NameError" in python.attempt("x").error
+        after = psutil.Process(python.pid)
+        family = [after, *after.children(recursive=True)]
+        python.manager.ask("shutdown_kernel")
+        assert not psutil.wait_procs(family, timeout=60)[1]
+
+
+def test_it_ends_as_the_kernel_ends_and_with_whoever_started_it(user: User) -> None:
+    with user.kernel() as python:
+        python.client.execute("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+        assert python.manager.ask("wait") == -11
+    with user.kernel() as python:
+        family = psutil.Process(python.pid).children(recursive=True)
+        psutil.Process(python.pid).kill()
+        assert not psutil.wait_procs(family, timeout=60)[1]
+
+
+def test_a_published_snapshot_runs_a_notebook(user: User) -> None:
+    with user.kernel() as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1; z.snapshot('two')")
+        python.run("z.publish('two')")
+        done = user.run("-c", NOTEBOOK, **LOCAL)
+        assert done.stdout == "x is 2\n\n"
+
+
+def test_the_kernelspec_needs_no_provisioner(user: User) -> None:
+    done = user.run("-m", "zerostart_jupyter.cli.main", "setup", "kernel")
+    assert "Python 3 (zerostart)" in done.stdout
+    with user.kernel("zerostart", **LOCAL) as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1; z.snapshot('one')")
+        python.run("x = 2")
+        python.run("z.restore('one')")
+        assert python.run("x") == "1"
+
+
+def test_a_kernel_that_was_started_otherwise_says_how_and_is_saved_by_its_names(user: User) -> None:
+    with user.kernel(**LOCAL) as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1")
+        said = python.run("z.snapshot('one')")
+        assert "portable (an ordinary user may only dump kernels that were started in" in said
+        assert "NotPermitted" in python.attempt("z.snapshot('one', tier='process')").error
+        assert python.run("x") == "1"
+
+
+def test_a_criu_that_fails_leaves_the_kernel_as_it_was(user: User) -> None:
+    script = user.home / "criu"
+    script.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Version: 4.2.1 && exit 0\nexit 3\n')
+    script.chmod(0o755)
+    with user.kernel(ZS_CRIU=str(script)) as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1")
+        assert "CriuFailed" in python.attempt("z.snapshot('one')").error
+        assert python.run("x, z.snapshots()") == "(1, [])"
+        eventually(lambda: len(ours(user.home)) == 5)  # our manager, and what the kernel takes
+
+
+def test_undo_keeps_the_way_to_process_1(user: User) -> None:
+    with user.kernel() as python:
+        python.run("%load_ext zerostart")
+        python.run("%zs_snapshot auto on")
+        python.run("x = 1")
+        python.run("x = 2")
+        python.run("%zs_snapshot undo")
+        assert python.run("x") == "1"
+        python.run("%zs_snapshot auto off")
+        python.run("import zerostart_jupyter.snapshot as z; z.snapshot('one')")
+        assert python.run("z.show('one').tier") == "'process'"
+
+
+def test_where_namespaces_are_forbidden_a_kernel_starts_all_the_same(
+    user: User, tmp_path: Path
+) -> None:
+    forbidding = user.forbidding_namespaces()
+    with forbidding.kernel() as python:
+        python.run("import zerostart_jupyter.snapshot as z; x = 1")
+        assert "portable" in python.run("z.snapshot('one')")
+    done = forbidding.run("-m", "zerostart_jupyter.cli.main", "doctor")
+    assert "user.max_user_namespaces=0 forbids them to ordinary users" in done.stdout
+    assert "sysctl user.max_user_namespaces=15000" in done.stdout

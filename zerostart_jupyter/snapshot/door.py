@@ -36,6 +36,10 @@ class Door:
         """For selectors: readable when somebody is at the door."""
         return self._socket.fileno()
 
+    def close(self) -> None:
+        """Nobody comes any more."""
+        self._socket.close()
+
     def serve(self, kernel: int) -> wire.Message | None:
         """Let the kernel of this process id in; what it says of its channel, if it does."""
         visitor, _ = self._socket.accept()

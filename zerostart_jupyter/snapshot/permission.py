@@ -61,7 +61,9 @@ def namespaces() -> Capability:
     if sys.platform != "linux":
         return Capability(NAMESPACES, False, "Namespaces are Linux's.", "Use Linux.")
     if not privileges.missing():
-        return _of_settings() or Capability(NAMESPACES, True, "allowed to ordinary users")
+        forbidden = _of_settings()
+        allowed = Capability(NAMESPACES, True, "allowed to ordinary users")
+        return allowed if forbidden is None else forbidden
     tried = subprocess.run(
         command("isolation"),
         env=environment(),
@@ -79,9 +81,9 @@ def namespaces() -> Capability:
 
 def explain(number: int, step: str) -> Capability:
     """Why a namespace was refused: the errno, and the call or the file that it came from."""
-    found = _of_settings() or _of_filter()
-    if found is not None:
-        return found
+    for found in (_of_settings(), _of_filter()):
+        if found is not None:
+            return found
     reason = os.strerror(number) if number else "it did not say why"
     if step == "mount":
         return Capability(
