@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 
-from zerostart_jupyter.snapshot import isolation, privileges, wire
+from zerostart_jupyter.snapshot import isolation, privileges, streams, wire
 from zerostart_jupyter.snapshot.door import VARIABLE, Door
 from zerostart_jupyter.snapshot.launch import die_with_parent
 
@@ -20,7 +20,8 @@ def first(control: int) -> int:
         isolation.own_mounts()
         privileges.hand_on()
         door = Door()
-        kernel = _start(order["argv"], door)
+        outputs, forwards = streams.inside()
+        kernel = _start(order["argv"], door, outputs)
     except EOFError:
         return 1
     except BaseException as error:
@@ -31,14 +32,26 @@ def first(control: int) -> int:
     from zerostart_jupyter.snapshot import namespace
 
     kernel.returncode = 0  # collected by what follows, and not by subprocess
-    return namespace.serve(namespace.Kernel(kernel.pid), shepherd, door)
+    return namespace.serve(namespace.Kernel(kernel.pid), shepherd, door, forwards)
 
 
-def _start(argv: list[str], door: Door) -> subprocess.Popen[bytes]:
+def _start(argv: list[str], door: Door, outputs: dict[int, int]) -> subprocess.Popen[bytes]:
     env = os.environ | {VARIABLE: door.name}
     if "JPY_PARENT_PID" in env:
         env["JPY_PARENT_PID"] = "1"  # us; ipykernel does not watch process 1
-    return subprocess.Popen(argv, env=env, start_new_session=True, preexec_fn=_be_ordinary)
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=outputs.get(0),
+            stdout=outputs.get(1),
+            stderr=outputs.get(2),
+            env=env,
+            start_new_session=True,
+            preexec_fn=_be_ordinary,
+        )
+    finally:
+        for number in outputs.values():
+            os.close(number)
 
 
 def _be_ordinary() -> None:

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +30,7 @@ from zerostart_jupyter.snapshot.door import Door
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest, verify
 from zerostart_jupyter.snapshot.permission import not_permitted
+from zerostart_jupyter.snapshot.streams import Forward
 
 OPTIONS = (
     "--restore-detached",
@@ -191,8 +192,10 @@ class Kernel:
             wire.send(self._to, message)
 
 
-def serve(kernel: Kernel, shepherd: wire.Reader, door: Door) -> int:
-    """Relay, reap and start helpers until the kernel has ended."""
+def serve(
+    kernel: Kernel, shepherd: wire.Reader, door: Door, forwards: Sequence[Forward] = ()
+) -> int:
+    """Relay, reap, start helpers and pass outputs on until the kernel has ended."""
     woken, waker = socket.socketpair()
     woken.setblocking(False)
     waker.setblocking(False)
@@ -200,7 +203,7 @@ def serve(kernel: Kernel, shepherd: wire.Reader, door: Door) -> int:
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     waker.send(b"\0")  # what ended before this
     selector = selectors.DefaultSelector()
-    for each in (kernel.reader, shepherd, woken, door):
+    for each in (kernel.reader, shepherd, woken, door, *forwards):
         if each is not None:
             selector.register(each, selectors.EVENT_READ)
     while True:
@@ -220,6 +223,9 @@ def serve(kernel: Kernel, shepherd: wire.Reader, door: Door) -> int:
                         kernel.tell(message | {"door": door.name})
                 except EOFError:
                     return 1
+            elif isinstance(key.fileobj, Forward):
+                if not key.fileobj.pass_on():
+                    selector.unregister(key.fileobj)
             elif key.fileobj is door:
                 channel = door.serve(kernel.pid)
                 if channel is not None and kernel.reader is None:
@@ -229,6 +235,8 @@ def serve(kernel: Kernel, shepherd: wire.Reader, door: Door) -> int:
                     woken.recv(4096)
                 ended = _reap(kernel.pid)
                 if ended is not None:
+                    for last in forwards:
+                        last.pass_on()
                     wire.send(shepherd.descriptor, {"kind": "exited", "status": ended})
                     return 0
 
