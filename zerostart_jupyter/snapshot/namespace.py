@@ -56,7 +56,8 @@ def main() -> int:
 def enter(control: int, parent: int) -> NoReturn:
     """Become the process outside the namespace that waits for the one inside; never returns.
 
-    The order comes over the control socket: `path` of the snapshot, `criu`, `timeout`.
+    The order comes over the control socket: `path` of the snapshot, `digest` of its
+    manifest, `criu`, `timeout`.
     """
     os.setsid()  # an interrupt of the shepherd's group is not for us
     die_with_parent()
@@ -95,7 +96,7 @@ def _first(control: int) -> int:
     try:
         order = reader.wait()
         _own_mounts()
-        manifest = Manifest.read(Path(order["path"]))
+        manifest = Manifest.read(Path(order["path"]), order["digest"])
         # Until we end, and all kernels here with us: they map these files.
         _leases = backing.hold(_store(order), manifest.memory)
         _restore(order, manifest)
@@ -123,6 +124,12 @@ def _own_mounts() -> None:
         raise _not_permitted(error) from error
 
 
+def _own_terminals() -> None:
+    """Terminals keep their numbers, which others may have outside; see the kernel's devpts.rst."""
+    flags = _MS_NOSUID | _MS_NOEXEC
+    _call("mount", b"devpts", b"/dev/pts", b"devpts", flags, b"newinstance,ptmxmode=0666,mode=0620")
+
+
 def _restore(order: wire.Message, manifest: Manifest) -> None:
     """Bring the processes back, and let them run once every byte is known to be right."""
     path = Path(order["path"])
@@ -134,6 +141,8 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
         with concurrent.futures.ThreadPoolExecutor(1) as pool, _stand_ins(manifest) as given:
             backing.verify(_store(order), memory)
             verdict = pool.submit(verify, manifest, path / IMAGES)
+            if manifest.terminals:
+                _own_terminals()
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
             try:
                 run(
