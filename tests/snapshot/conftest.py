@@ -18,17 +18,31 @@ ROOT = Path(__file__).parents[2]
 _USERS = Settings.read()  # before any test changes the environment
 
 
+def directories(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Have every directory a kernel writes to be below this one; no CRIU yet."""
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        (folder / name.lower()).mkdir()
+        patch.setenv(name, str(folder / name.lower()))
+    patch.setenv("ZEROSTART_CACHE", str(folder / "cache"))
+    patch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    patch.setenv("ZEROSTART_TEST", str(folder))  # how leaked processes are found
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    patch.setenv("PYTHONPATH", os.pathsep.join(path))
+
+
+def criu_into(folder: Path) -> None:
+    """Put the CRIU that `zerostart setup criu` unpacked into the cache there."""
+    found = criu.find(_USERS)
+    store = Store(folder / "cache")
+    for entry in Store(_USERS.cache).entries("tools"):
+        if found.command[-1].startswith(str(entry.path)):
+            (store.root / "tools" / entry.key).symlink_to(entry.path)
+
+
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every directory a kernel writes to, below tmp_path; no CRIU yet."""
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
-        (tmp_path / name.lower()).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-    monkeypatch.setenv("ZEROSTART_TEST", str(tmp_path))  # how leaked processes are found
-    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    directories(tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -38,11 +52,7 @@ def with_criu(private: Path) -> Iterator[Path]:
 
     Nothing may be left running at the end.
     """
-    found = criu.find(_USERS)
-    store = Store(private / "cache")
-    for entry in Store(_USERS.cache).entries("tools"):
-        if found.command[-1].startswith(str(entry.path)):
-            (store.root / "tools" / entry.key).symlink_to(entry.path)
+    criu_into(private)
     yield private
     eventually(lambda: not ours(private))
 

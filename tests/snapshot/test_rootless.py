@@ -135,7 +135,7 @@ def test_a_published_snapshot_runs_a_notebook(user: User) -> None:
 
 
 def test_the_kernelspec_needs_no_provisioner(user: User) -> None:
-    done = user.run("-m", "zerostart_jupyter.cli.main", "setup", "kernel")
+    done = user.run("-m", "zerostart", "setup", "kernel")
     assert "Python 3 (zerostart)" in done.stdout
     with user.kernel("zerostart", **LOCAL) as python:
         python.run("import zerostart_jupyter.snapshot as z; x = 1; z.snapshot('one')")
@@ -149,7 +149,7 @@ def test_a_kernel_that_was_started_otherwise_says_how_and_is_saved_by_its_names(
         python.run("import zerostart_jupyter.snapshot as z; x = 1")
         said = python.run("z.snapshot('one')")
         assert "portable (an ordinary user may only dump kernels that were started in" in said
-        assert "NotPermitted" in python.attempt("z.snapshot('one', tier='process')").error
+        assert "NotPermitted" in python.attempt("z.snapshot('two', tier='process')").error
         assert python.run("x") == "1"
 
 
@@ -184,6 +184,6 @@ def test_where_namespaces_are_forbidden_a_kernel_starts_all_the_same(
     with forbidding.kernel() as python:
         python.run("import zerostart_jupyter.snapshot as z; x = 1")
         assert "portable" in python.run("z.snapshot('one')")
-    done = forbidding.run("-m", "zerostart_jupyter.cli.main", "doctor")
+    done = forbidding.run("-m", "zerostart", "doctor")
     assert "user.max_user_namespaces=0 forbids them to ordinary users" in done.stdout
     assert "sysctl user.max_user_namespaces=15000" in done.stdout

@@ -19,7 +19,7 @@ from zerostart_jupyter.snapshot.libc import call
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000  # sched.h
 _MS_REC, _MS_SLAVE = 0x4000, 0x80000  # mount(2)
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 
@@ -61,7 +61,7 @@ def own_mounts() -> None:
     """
     call("unshare", _CLONE_NEWNS)
     call("mount", b"none", b"/", None, _MS_REC | _MS_SLAVE, None)
-    call("mount", b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
+    call("mount", b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
 
 
 def _unshare() -> None:

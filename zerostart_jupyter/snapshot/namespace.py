@@ -27,7 +27,9 @@ from zerostart_jupyter.snapshot import backing, helper, isolation, privileges, w
 from zerostart_jupyter.snapshot.backing import Backed
 from zerostart_jupyter.snapshot.criu import Criu, run
 from zerostart_jupyter.snapshot.door import Door
+from zerostart_jupyter.snapshot.isolation import MS_NOEXEC, MS_NOSUID
 from zerostart_jupyter.snapshot.launch import die_with_parent
+from zerostart_jupyter.snapshot.libc import call
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest, verify
 from zerostart_jupyter.snapshot.permission import not_permitted
 from zerostart_jupyter.snapshot.streams import Forward
@@ -55,7 +57,8 @@ def main() -> int:
 def enter(control: int, parent: int) -> NoReturn:
     """Become the process outside the namespace that waits for the one inside; never returns.
 
-    The order comes over the control socket: `path` of the snapshot, `criu`, `timeout`.
+    The order comes over the control socket: `path` of the snapshot, `digest` of its
+    manifest, `criu`, `timeout`.
     """
     isolation.enter(control, parent, _first)
 
@@ -69,7 +72,7 @@ def _first(control: int) -> int:
     try:
         order = reader.wait()
         _isolate()
-        manifest = Manifest.read(Path(order["path"]))
+        manifest = Manifest.read(Path(order["path"]), order["digest"])
         # Until we end, and all kernels here with us: they map these files.
         _leases = backing.hold(_store(order), manifest.memory)
         _restore(order, manifest)
@@ -96,6 +99,12 @@ def _isolate() -> None:
         raise not_permitted(error) from error
 
 
+def _own_terminals() -> None:
+    """Terminals keep their numbers, which others may have outside; see the kernel's devpts.rst."""
+    options = b"newinstance,ptmxmode=0666,mode=0620"
+    call("mount", b"devpts", b"/dev/pts", b"devpts", MS_NOSUID | MS_NOEXEC, options)
+
+
 def _restore(order: wire.Message, manifest: Manifest) -> None:
     """Bring the processes back, and let them run once every byte is known to be right."""
     path = Path(order["path"])
@@ -108,6 +117,8 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
         with concurrent.futures.ThreadPoolExecutor(1) as pool, _stand_ins(manifest) as given:
             backing.verify(_store(order), memory)
             verdict = pool.submit(verify, manifest, path / IMAGES)
+            if manifest.terminals:
+                _own_terminals()
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
             try:
                 run(

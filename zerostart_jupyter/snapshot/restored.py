@@ -132,6 +132,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
     message = {
         "kind": "order",
         "path": str(info.path),
+        "digest": info.digest,
         "criu": list(criu.command),
         "timeout": settings.criu_timeout,
     }

@@ -128,5 +128,7 @@ def _opened(name: str, given: dict[str, int]) -> int:
             # By its path: as it was given it would lie on a mount outside of our namespace, and
             # this kernel could not be dumped again.
             path = target if target.startswith("/") else place
+            if path != place and not os.path.samefile(path, place):
+                return os.open(os.devnull, os.O_RDWR)  # a terminal that is not among ours
             return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
     return os.open(os.devnull, os.O_RDWR)
