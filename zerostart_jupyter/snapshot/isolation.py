@@ -54,7 +54,19 @@ def enter(control: int, parent: int, first: Callable[[int], int]) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF)
 
 
-def own_mounts() -> None:
+def settle() -> None:
+    """As process 1, take mounts of its own, and be able to start CRIU; raises NotPermitted."""
+    try:
+        _own_mounts()
+        if os.geteuid() != 0:
+            privileges.hand_on()
+    except OSError as error:
+        from zerostart_jupyter.snapshot.permission import not_permitted
+
+        raise not_permitted(error) from error
+
+
+def _own_mounts() -> None:
     """Take a mount namespace with a /proc of this pid namespace; raises OSError.
 
     What is mounted outside later appears here too.
@@ -83,7 +95,7 @@ def _try() -> int:
         inner = os.fork()
         if inner:
             return os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
-        own_mounts()
+        _own_mounts()
         LAST_PID.write_text("1")
     except OSError as error:
         print(error.errno, error.filename)

@@ -17,15 +17,14 @@ def first(control: int) -> int:
     shepherd = wire.Reader(control)
     try:
         order = shepherd.wait()
-        isolation.own_mounts()
-        privileges.hand_on()
+        isolation.settle()
         door = Door()
         outputs, forwards = streams.inside()
         kernel = _start(order["argv"], door, outputs)
     except EOFError:
         return 1
     except BaseException as error:
-        wire.send(control, wire.describe(_named(error)))
+        wire.send(control, wire.describe(error))
         return 1
     wire.send(control, {"kind": "launched", "pid": kernel.pid})
     # While the kernel imports what it needs: not to be waited for before.
@@ -57,9 +56,3 @@ def _start(argv: list[str], door: Door, outputs: dict[int, int]) -> subprocess.P
 def _be_ordinary() -> None:
     privileges.give_up()
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-
-
-def _named(error: BaseException) -> BaseException:
-    from zerostart_jupyter.snapshot.permission import not_permitted
-
-    return not_permitted(error) if isinstance(error, OSError) else error

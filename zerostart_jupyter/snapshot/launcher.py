@@ -9,6 +9,7 @@ needs none, this process becomes COMMAND.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -53,17 +54,17 @@ def _start(argv: list[str]) -> tuple[int, wire.Reader, int]:
         isolation.enter(theirs.detach(), parent, launched.first)
     theirs.close()
     reader = wire.Reader(ours.detach())
-    try:
+    with contextlib.suppress(OSError):  # it ended already, having said why
         wire.send(reader.descriptor, {"kind": "launch", "argv": argv})
+    try:
         answer = reader.wait()
-        if answer["kind"] == "failed":
-            raise wire.revive(answer)
-    except BaseException as error:
+    except (EOFError, OSError):
+        ended = SnapshotError("Its namespace ended.", remedy="Restart the kernel to try again.")
+        answer = wire.describe(ended)
+    if answer["kind"] == "failed":
         os.close(reader.descriptor)
         os.waitpid(outer, 0)
-        if isinstance(error, EOFError | OSError):
-            raise SnapshotError("Its namespace ended.", remedy="Try again.") from error
-        raise
+        raise wire.revive(answer)
     return outer, reader, int(answer["pid"])
 
 

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.snapshot import backing, helper, isolation, privileges, wire
+from zerostart_jupyter.snapshot import backing, helper, isolation, wire
 from zerostart_jupyter.snapshot.backing import Backed
 from zerostart_jupyter.snapshot.criu import Criu, run
 from zerostart_jupyter.snapshot.door import Door
@@ -31,7 +31,6 @@ from zerostart_jupyter.snapshot.isolation import MS_NOEXEC, MS_NOSUID
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.libc import call
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest, verify
-from zerostart_jupyter.snapshot.permission import not_permitted
 from zerostart_jupyter.snapshot.streams import Forward
 
 OPTIONS = (
@@ -71,7 +70,7 @@ def _first(control: int) -> int:
     reader = wire.Reader(control)
     try:
         order = reader.wait()
-        _isolate()
+        isolation.settle()
         manifest = Manifest.read(Path(order["path"]), order["digest"])
         # Until we end, and all kernels here with us: they map these files.
         _leases = backing.hold(_store(order), manifest.memory)
@@ -88,15 +87,6 @@ def _first(control: int) -> int:
 
 def _store(order: wire.Message) -> Store:
     return Store(Path(order["path"]).parents[1])
-
-
-def _isolate() -> None:
-    try:
-        isolation.own_mounts()
-        if os.geteuid() != 0:
-            privileges.hand_on()
-    except OSError as error:
-        raise not_permitted(error) from error
 
 
 def _own_terminals() -> None:
