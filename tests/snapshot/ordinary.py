@@ -90,7 +90,7 @@ class User:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=4 * PATIENCE,
             check=False,
         )
 

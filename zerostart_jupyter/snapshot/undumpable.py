@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import SnapshotError
-from zerostart_jupyter.snapshot import copies, procfs
+from zerostart_jupyter.snapshot import copies, privileges, procfs
 from zerostart_jupyter.snapshot.procfs import Descriptor
 
 _CLOSE = "Close it"
+_SHARED = "End what shares it (multiprocessing's pools and queues, a DataLoader's workers)"
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET)
 _SPACES = {
     "mnt": "mount",
@@ -40,8 +41,10 @@ def belongings(
     """
     yield from _processes(pids)
     yield from _sockets(pids)
+    # CRIU opens such a file through /proc/PID/map_files, which takes root outside of namespaces.
+    limited = bool(privileges.missing())
     for pid in pids:
-        yield from _memory(pid)
+        yield from _memory(pid, limited=limited)
     mounts = _mounts(pids[0])
     for each in opened:
         if each.target not in inherited:
@@ -79,7 +82,7 @@ def _sockets(pids: Sequence[int]) -> Iterator[Found]:
                         yield pid, f"a socket of {name}", _CLOSE
 
 
-def _memory(pid: int) -> Iterator[Found]:
+def _memory(pid: int, *, limited: bool) -> Iterator[Found]:
     for line in procfs.maps(pid):
         fields = line.split(maxsplit=5)
         path = fields[5] if len(fields) == 6 else ""
@@ -89,6 +92,8 @@ def _memory(pid: int) -> Iterator[Found]:
             name = path.removesuffix(_DELETED)
             if _lives_on(Path(name), int(fields[4])):
                 yield pid, f"{name}, deleted, whose file has another name", _CLOSE
+            elif limited:
+                yield pid, f"{name}, deleted but mapped, which only root can dump", _SHARED
 
 
 def _lives_on(deleted: Path, inode: int) -> bool:
