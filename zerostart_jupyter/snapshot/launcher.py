@@ -39,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         print(f"zerostart: this kernel can only be saved by its names: {error}", file=sys.stderr)
         os.execvp(given.command[0], given.command)
-    from zerostart_jupyter.snapshot import shepherd  # which takes longer than all of this
-
-    return shepherd.keep(given.connection_file.absolute(), outer, reader, pid, before)
+    return _stay(given.connection_file.absolute(), outer, reader, pid, before)
 
 
 def _start(argv: list[str]) -> tuple[int, wire.Reader, int]:
@@ -66,6 +64,28 @@ def _start(argv: list[str]) -> tuple[int, wire.Reader, int]:
         os.waitpid(outer, 0)
         raise wire.revive(answer)
     return outer, reader, int(answer["pid"])
+
+
+def _stay(file: Path, outer: int, reader: wire.Reader, pid: int, signals: set[int]) -> int:
+    """Be the shepherd of a kernel that was started, as of one that was restored.
+
+    `signals` are those to be blocked from then on; what waited is passed on.
+    """
+    # While the kernel imports what it needs: this takes longer than all before.
+    from zerostart_jupyter.snapshot.restored import Restored
+    from zerostart_jupyter.snapshot.shepherd import Shepherd, end_like
+
+    shepherd = Shepherd(file, None)
+    shepherd.take(Restored({}, outer, reader), pid)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+    try:
+        status = shepherd.watch()
+        shepherd.collect()
+    except ZerostartError as error:
+        shepherd.fail(error)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return end_like(status)
 
 
 if __name__ == "__main__":

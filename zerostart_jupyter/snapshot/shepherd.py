@@ -65,25 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if given.detach:
             given.connection_file.unlink(missing_ok=True)
-    return _end_like(status)
-
-
-def keep(file: Path, outer: int, reader: wire.Reader, pid: int, signals: set[int]) -> int:
-    """Stand for a kernel that was started in its namespace, as for one that was restored.
-
-    `signals` are blocked once more when those that wait can be passed on.
-    """
-    shepherd = Shepherd(file, None)
-    shepherd.take(Restored({}, outer, reader), pid)
-    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-    try:
-        status = shepherd.watch()
-        shepherd.collect()
-    except ZerostartError as error:
-        shepherd.fail(error)
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return _end_like(status)
+    return end_like(status)
 
 
 class Shepherd:
@@ -382,7 +364,7 @@ def _detach() -> None:
     os.environ.pop("JPY_PARENT_PID", None)
 
 
-def _end_like(status: int) -> int:
+def end_like(status: int) -> int:
     """The exit code for this wait status; a signal ends us as it ended the kernel."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
