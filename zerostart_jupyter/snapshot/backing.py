@@ -96,6 +96,12 @@ class Batch:
         self._added[digest] = made
         return made
 
+    def known(self, path: Path) -> Backed | None:
+        """A file of an earlier save, now kept; None if it is none, or not as it was written."""
+        if path.parent.parent != _room(self._store):
+            return None
+        return self._kept(path.name)
+
     @property
     def files(self) -> list[Backed]:
         """What it adds to the room."""

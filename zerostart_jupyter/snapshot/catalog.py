@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
 import re
@@ -20,7 +19,6 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import MARKER, Entry, Store
-from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import backing, estimate, kernelspec
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
@@ -66,6 +64,10 @@ class SnapshotInfo:
         return asdict(self) | {"path": str(self.path)}
 
     def __repr__(self) -> str:
+        import datetime
+
+        from zerostart_jupyter.core.wording import size
+
         when = datetime.datetime.fromtimestamp(self.created).strftime("%Y-%m-%d %H:%M")
         notebook = f", {self.notebook}" if self.notebook else ""
         return f"Snapshot {self.name!r}: {size(self.bytes)}, {self.tier}, {when}{notebook}"

@@ -7,6 +7,7 @@ through the kernel's own pipes. Whatever happens, the kernel hears of it and goe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -25,12 +26,15 @@ from zerostart_jupyter.snapshot import (
     checks,
     criu,
     images,
+    kerndat,
+    launch,
     manifest,
     mapped,
     occupied,
     ports,
     preflight,
     procfs,
+    tiers,
     wire,
 )
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
@@ -38,6 +42,7 @@ from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 # `--tcp-close` at both ends: a restored kernel finds its connections closed, not half-open.
 OPTIONS = ("--tcp-close", "--file-locks", "--manage-cgroups=ignore", "--ghost-limit", "1G")
+_EARLIER = 16  # snapshots that are looked at for memory that is in a file already
 _RESUMED = 30.0  # seconds for the kernel to say that it has its sockets back
 
 
@@ -76,6 +81,9 @@ class _Dump:
                 signal.signal(signal.SIGTERM, lambda *_: work.cancel())
                 saved = self._save(work)
             self._tell({"kind": "published", "saved": saved})
+            # Nobody waits any more: what makes the first restore quick.
+            kerndat.learn(self._catalog.store, self._order["criu"])
+            launch.compile_modules()
         except EOFError:  # the kernel changed its mind before it was frozen
             pass
         except BaseException as error:
@@ -167,7 +175,7 @@ class _Dump:
         store = self._catalog.store
         with backing.Batch(store, self._order["id"]) as batch:
             if self._order["map_bytes"]:
-                mapped.out(found, batch, self._order["map_bytes"], check)
+                mapped.out(found, batch, self._order["map_bytes"], check, self._before)
             self._leases += batch.keep.values()
         listed = images.files(found)
         memory = backing.of(store, [each.path for each in listed])
@@ -204,6 +212,12 @@ class _Dump:
             "read_bytes": result.bytes,
             "memory": sorted({each.path.parent.name for each in memory}),
         }
+
+    def _before(self) -> Iterator[Path]:
+        """The images of earlier snapshots, the newest first: some may be of the same process."""
+        known = reversed(self._catalog.list())
+        found = (each.images for each in known if each.tier == tiers.PROCESS)
+        return itertools.islice(found, _EARLIER)
 
     def _times(self) -> dict[str, float]:
         """How long it took, as the kernel saw it."""

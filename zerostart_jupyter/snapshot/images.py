@@ -104,6 +104,16 @@ def _host(family: int | None, words: Sequence[int | bytes]) -> str:
         raise corrupt("a socket's entry is malformed") from error
 
 
+def by_id(directory: Path) -> dict[int, ImageFile]:
+    """Regular files by the ids that mappings know them by."""
+    found = {}
+    for entry in _entries(directory):
+        fields = _regular(entry)
+        if fields:
+            found[numbers(entry).get(_ID, 0)] = _describe(fields)
+    return found
+
+
 def loosen(directory: Path, inherited: Sequence[str]) -> None:
     """Drop the size of files open for writing; turn `inherited` paths into /dev/null."""
     given_up = {path.encode() for path in inherited}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,10 +63,10 @@ class Manifest:
     places: tuple[tuple[str, str, int, int], ...] = ()
     terminals: bool = False
     gpu: Mapping[str, Any] = field(default_factory=dict)
-    machine: str = field(default_factory=platform.machine)
+    machine: str = field(default_factory=lambda: os.uname().machine)
     cpu: tuple[str, ...] = ()
     groups: tuple[int, ...] | None = None
-    python: str = field(default_factory=platform.python_version)
+    python: str = sys.version.split()[0]
     schema: int = SCHEMA
 
     @property

@@ -7,8 +7,6 @@ shepherd over one socket, on which it relays what the kernel says and hears.
 
 from __future__ import annotations
 
-import argparse
-import concurrent.futures
 import contextlib
 import os
 import selectors
@@ -17,13 +15,14 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.snapshot import backing, helper, isolation, wire
+from zerostart_jupyter.snapshot import backing, helper, isolation, kerndat, wire
 from zerostart_jupyter.snapshot.backing import Backed
 from zerostart_jupyter.snapshot.criu import Criu, run
 from zerostart_jupyter.snapshot.door import Door
@@ -46,6 +45,8 @@ _ROOM = 500  # process ids left free above those of the images, for CRIU's own
 
 def main() -> int:
     """As a program: the shepherd is not there yet, and the kernel that asks will become it."""
+    import argparse
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
@@ -104,25 +105,28 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
     criu = Criu(tuple(order["criu"]), manifest.criu)
     work = Path(tempfile.mkdtemp(prefix="zerostart-restore-"))
     try:
-        with concurrent.futures.ThreadPoolExecutor(1) as pool, _stand_ins(manifest) as given:
-            backing.verify(_store(order), memory)
-            verdict = pool.submit(verify, manifest, path / IMAGES)
+        with _stand_ins(manifest) as given:
+            store = _store(order)
+            backing.verify(store, memory)
+            verdict = _Verdict(manifest, path / IMAGES)
+            verdict.start()
             if manifest.terminals:
                 _own_terminals()
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
             try:
-                run(
-                    criu,
-                    "restore",
-                    path / IMAGES,
-                    [
-                        *("--work-dir", str(work), *OPTIONS),
-                        *(word for option in options for word in ("--inherit-fd", option)),
-                    ],
-                    log=work / "restore.log",
-                    timeout=order["timeout"],
-                    inherit=list(given.values()),
-                )
+                with kerndat.offered(store, criu.command, [path, work, Path(criu.command[0])]):
+                    run(
+                        criu,
+                        "restore",
+                        path / IMAGES,
+                        [
+                            *("--work-dir", str(work), *OPTIONS),
+                            *(word for option in options for word in ("--inherit-fd", option)),
+                        ],
+                        log=work / "restore.log",
+                        timeout=order["timeout"],
+                        inherit=list(given.values()),
+                    )
             finally:
                 verdict.result()  # says more than what CRIU makes of a damaged image
         os.kill(-1, signal.SIGCONT)
@@ -138,6 +142,28 @@ def _examine_groups(manifest: Manifest) -> None:
             "It was saved by a login with other groups, which an ordinary user may not change.",
             remedy="Log in as you were when you saved it, or re-run the notebook.",
         )
+
+
+class _Verdict(threading.Thread):
+    """Reads and checks the images, while CRIU is at work."""
+
+    def __init__(self, manifest: Manifest, images: Path) -> None:
+        super().__init__(daemon=True)
+        self._manifest = manifest
+        self._images = images
+        self._wrong: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            verify(self._manifest, self._images)
+        except BaseException as error:
+            self._wrong = error
+
+    def result(self) -> None:
+        """Wait for it; raises what was wrong."""
+        self.join()
+        if self._wrong is not None:
+            raise self._wrong
 
 
 def _leave_room(manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import criu, forkable, kernelspec, permission, privileges
+from zerostart_jupyter.snapshot import criu, kernelspec, permission, privileges
 
 PROCESS = "process"
 PORTABLE = "portable"
@@ -67,6 +67,8 @@ def for_restore(settings: Settings) -> criu.Criu:
 
 def capabilities(settings: Settings | None = None) -> list[Capability]:
     """What works here, what does not, why, and the next step; changes nothing."""
+    from zerostart_jupyter.snapshot import forkable  # a shepherd has no use for asyncio
+
     found = _criu(settings or Settings.read())
     allowed, spaces = permission.to_save(), permission.namespaces()
     portable = Capability(
