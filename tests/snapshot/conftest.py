@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.ordinary import User, made
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.snapshot import criu
@@ -59,3 +60,22 @@ def python(with_criu: Path) -> Iterator[Kernel]:
     with kernel() as made:
         made.run("import zerostart_jupyter.snapshot as z")
         yield made
+
+
+@pytest.fixture(scope="session")
+def somebody() -> Iterator[User]:
+    """An ordinary user of this machine, who has a CRIU."""
+    found = criu.find(_USERS)
+    with made() as user:
+        for entry in Store(_USERS.cache).entries("tools"):
+            if found.command[-1].startswith(str(entry.path)):
+                user.give(entry.path, user.home / "cache" / "tools" / entry.key)
+        yield user
+
+
+@pytest.fixture
+def user(somebody: User) -> Iterator[User]:
+    """The same without kernels or snapshots; no process may be left running at the end."""
+    yield somebody
+    eventually(lambda: not ours(somebody.home))
+    somebody.forget()

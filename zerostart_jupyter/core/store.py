@@ -2,7 +2,7 @@
 
 Layout below the root, each directory 0700:
 
-    locks/                    one file a lock or lease; never removed while anyone may hold it
+    locks/                    one file a lock or lease; the last holder of a lease may remove it
     <room>/<key>/             an entry; `entry.json` in it is its marker
     <room>/.staging-*/        work in progress; removed by `sweep()` once its maker is gone
     <room>/<key>/ unmarked    an entry that is still being built in place, or a crashed one
@@ -269,8 +269,9 @@ class Store:
 
     def _remove(self, room: str, key: str, *, unmarked: bool = False) -> bool:
         path = self.path(room, key)
+        lease = self._lock_file(f".{room}-{key}")
         with _usable(self.root):
-            held = Flock.on_file(self._lock_file(f".{room}-{key}"))
+            held = Flock.on_file(lease)
             if held is None:
                 return False
             grave = self.stage(room)
@@ -279,6 +280,7 @@ class Store:
                 if unmarked and self.get(room, key) is not None:
                     return False
                 path.rename(grave / "removed")
+                held.retire(lease)
                 return True
             except FileNotFoundError:
                 return False

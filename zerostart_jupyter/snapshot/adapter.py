@@ -69,6 +69,10 @@ class LiveKernel:
             "stdin": Channel("stdin", app.stdin_socket, lambda act: act(), None),
         }
 
+    def pipe_port(self) -> int:
+        """Where forked children send their output."""
+        return int(self.app.iopub_thread._pipe_port)
+
     def note_pipe(self, endpoint: str) -> None:
         """Tell forked children where to send their output from now on."""
         self.app.iopub_thread._pipe_port = int(endpoint.rsplit(":", 1)[1])

@@ -102,7 +102,7 @@ class SnapshotInfo:
 
     def manifest(self) -> Manifest:
         """Everything else that is known; raises SnapshotCorrupt."""
-        return Manifest.read(self.path)
+        return Manifest.read(self.path, self.digest)
 
 
 class Catalog:
@@ -208,7 +208,7 @@ class Catalog:
 
     def amend(self, key: str, **changes: Any) -> None:
         """Change what a snapshot's marker says; raises SnapshotNotFound."""
-        with self.store.lock(f"snapshot-marker-{key}"):
+        with self.store.lock("markers"):
             entry = self.store.get(ROOM, key)
             if entry is None:
                 raise SnapshotNotFound("That snapshot is gone.", remedy="Somebody deleted it.")

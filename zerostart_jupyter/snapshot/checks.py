@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.snapshot import elf
+from zerostart_jupyter.snapshot import elf, occupied
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
 from zerostart_jupyter.snapshot.manifest import Manifest, Needed
@@ -18,6 +18,7 @@ _NAMED = 3  # differences that a message lists before it only counts
 def before_restore(info: SnapshotInfo, manifest: Manifest, criu: Criu) -> None:
     """Raise SnapshotRefused if this snapshot cannot come back here and now."""
     found = [*_machine(manifest, criu), *_gpus(manifest), *_files(manifest), *_memory(manifest)]
+    found += occupied.taken(manifest.places)
     if found:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise SnapshotRefused(

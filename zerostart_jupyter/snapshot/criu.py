@@ -30,7 +30,11 @@ _PLACES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _PAUSE = 0.1  # seconds between two looks whether the user cancelled
 _GRACE = 5.0  # seconds between asking CRIU to end and killing it
 # CRIU notes these at error level and goes on.
-_HARMLESS = ("rlimit: Can't setup RLIMIT_NOFILE", "Can't keep kdat cache")
+_HARMLESS = (
+    "rlimit: Can't setup RLIMIT_NOFILE",
+    "Can't keep kdat cache",
+    "net: Unexpected error: -1",
+)
 _NOISE = re.compile(r"^\(\d+\.\d+\)\s+(\d+:\s+)?Error \(\S+\):\s+")
 
 
@@ -113,7 +117,16 @@ def run(
     `check` is called while waiting and may raise to give up; CRIU is then ended. `inherit` are
     descriptors it may hand on. Raises CriuFailed with the first error of its log.
     """
-    command = [*criu.command, action, "--images-dir", str(directory), "--log-file", str(log)]
+    plain = ["--unprivileged"] if os.geteuid() != 0 else []  # with a namespace's capabilities
+    command = [
+        *criu.command,
+        action,
+        *plain,
+        "--images-dir",
+        str(directory),
+        "--log-file",
+        str(log),
+    ]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             [*command, "-v2", *options],

@@ -30,6 +30,7 @@ from zerostart_jupyter.snapshot import (
     launch,
     manifest,
     mapped,
+    occupied,
     ports,
     preflight,
     procfs,
@@ -64,6 +65,9 @@ class _Dump:
         self._last_pid = self._pid
         self._told_ready = False
         self._gpu: dict[str, Any] = {}
+        self._ports: list[int] = []
+        self._locks: list[occupied.Place] = []
+        self._terminals = False
         self._mapped: set[str] = set()
         self._leases: list[Lease] = []  # on files that what we save refers to; until we end
         self._catalog = Catalog(Settings.read(cache=Path(order["cache"])))
@@ -113,6 +117,7 @@ class _Dump:
             self._tell({"kind": "ready", "process": Process.current().as_json()})
             go = self._wait_for_go()
             self._gpu = go["gpu"]
+            self._ports = ports.of(go["connection"])
             about["gpu_bytes"] = self._gpu.get("bytes", 0)
             with _step(work, "dumping"), _ports_held(go["connection"]):
                 inherited = self._dump(directory / IMAGES, work.check)
@@ -150,6 +155,8 @@ class _Dump:
             check=check,
         )
         pids = procfs.tree(self._pid)
+        self._locks = occupied.locks(pids)
+        self._terminals = preflight.own_terminals(self._pid)
         self._last_pid = max(thread for pid in pids for thread in (*procfs.threads(pid), pid))
         # A kernel that ends once it is resumed would give back what it holds.
         self._mapped = {path for pid in pids for path in procfs.mapped(pid)}
@@ -169,6 +176,7 @@ class _Dump:
     ) -> dict[str, Any]:
         found = directory / IMAGES
         images.loosen(found, inherited.paths)
+        images.unbind(found, self._ports)
         check()
         store = self._catalog.store
         with backing.Batch(store, self._order["id"]) as batch:
@@ -197,12 +205,15 @@ class _Dump:
             noted=manifest.note(found),
             memory={str(each.path): (each.length, each.digest) for each in memory},
             sockets=tuple(inherited.connections),
+            places=(*((*place, 0) for place in images.bound(found)), *self._locks),
+            terminals=self._terminals,
             gpu=self._gpu,
             cpu=checks.cpu_features(),
+            groups=tuple(os.getgroups()),
         )
         check()
-        result.write(directory)
         return {
+            "digest": result.write(directory),
             "bytes": result.bytes + batch.bytes,
             "read_bytes": result.bytes,
             "memory": sorted({each.path.parent.name for each in memory}),

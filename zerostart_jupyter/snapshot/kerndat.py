@@ -12,7 +12,6 @@ nothing that it restores, ever sees the cover.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from zerostart_jupyter.core.errors import StoreError
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.snapshot.libc import call
 
 ROOM = "probes"
 _KEY = "criu-kerndat"
@@ -36,14 +36,6 @@ _LARGEST = 4096  # bytes that a pipe takes at once
 _CLONE_NEWNS = 0x00020000  # sched.h
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # mount(2)
 _MNT_DETACH = 2  # umount(2)
-
-
-def call(function: str, *arguments: object) -> None:
-    """Call this function of the C library; raises OSError with what went wrong."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, function)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{function}: {os.strerror(number)}")
 
 
 def learn(store: Store, command: Sequence[str]) -> bool:

@@ -123,7 +123,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
 
         restoring.check(info)
         return Order(info, {}, catalog.store.lease(ROOM, info.id))
-    criu = tiers.choose(info.tier, settings)
+    criu = tiers.for_restore(settings)
     lease = catalog.store.lease(ROOM, info.id)
     try:
         manifest = info.manifest()
@@ -134,6 +134,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
     message = {
         "kind": "order",
         "path": str(info.path),
+        "digest": info.digest,
         "criu": list(criu.command),
         "timeout": settings.criu_timeout,
     }

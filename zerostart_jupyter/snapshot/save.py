@@ -174,7 +174,8 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, rese
             gpu.take(save)
             save.enter(State.DUMPING)
             here = Process.current()
-            dumper.go(kernel.connection(), gpu.as_json())
+            taken = kernel.connection() | {"pipe_port": kernel.pipe_port()}
+            dumper.go(taken, gpu.as_json())
             message = _wait(channel, dumper, here)
             if message["kind"] == "live":
                 save.enter(State.RESTORED)

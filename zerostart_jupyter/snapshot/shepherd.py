@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if given.detach:
             given.connection_file.unlink(missing_ok=True)
-    return _end_like(status)
+    return end_like(status)
 
 
 class Shepherd:
@@ -106,6 +106,12 @@ class Shepherd:
         self._open_progress(restored)
         if adopted:
             self._go_live(restored)
+
+    def take(self, kernel: Restored, pid: int) -> None:
+        """Have a kernel that runs already; `pid` is its id inside."""
+        self._listen_to_signals()
+        self._kernel = self._watched(kernel)
+        kernel.found(pid)
 
     def watch(self) -> int:
         """Serve until the kernel has ended; returns its wait status."""
@@ -380,7 +386,7 @@ def _detach() -> None:
     os.environ.pop("JPY_PARENT_PID", None)
 
 
-def _end_like(status: int) -> int:
+def end_like(status: int) -> int:
     """The exit code for this wait status; a signal ends us as it ended the kernel."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
