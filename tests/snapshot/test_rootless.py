@@ -24,6 +24,7 @@ for number, each in enumerate(cells):
 for each in cells:
     print(each.run('(x, child.stdout.readline(), ask(-2), sum(large), child.pid)'))
 for each in cells:
+    each.run('worker.kill(); worker.join(); child.kill()')
     each.client.stop_channels()
 for each in both:
     each.shutdown()
@@ -95,7 +96,7 @@ def test_clones_live_at_once_with_their_children_and_mapped_memory(user: User) -
         python.run(WORKER)
         python.run("large = bytearray(b'\\1') * (32 << 20)")
         python.run("z.snapshot('one'); z.publish('one')")
-        assert python.run("len(z.show('one').memory)") == "1"
+        assert python.run("len(z.show('one').manifest().memory)") == "1"
         pid = python.run("child.pid")
         done = user.run("-c", CLONES)
         assert done.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -41,7 +42,9 @@ class Clone:
             return
         client = self.client(timeout)
         try:
-            client.shutdown()
+            # With its answer: a socket that closes before it is connected takes the request along.
+            with contextlib.suppress(TimeoutError):
+                client.shutdown(reply=True, timeout=timeout)
         finally:
             client.stop_channels()
         deadline = time.monotonic() + timeout
