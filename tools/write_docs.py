@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: settings and errors.
+"""Writes the pages of docs/ that follow from the code: settings, errors, the dump matrix.
 
     .venv/bin/python tools/write_docs.py
 
@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 
 from zerostart_jupyter.core import errors
@@ -59,7 +60,15 @@ with 1.
 """
 
 
-PAGES = {"settings.md": settings, "errors.md": exceptions}
+def matrix() -> str:
+    """The page of what a snapshot keeps: the rows that the dump matrix's tests prove."""
+    sys.path.insert(0, str(DOCS.parent))
+    from tests.snapshot.matrix.table import page
+
+    return f"{NOTICE.format(source='tests/snapshot/matrix')}\n{page()}"
+
+
+PAGES = {"settings.md": settings, "errors.md": exceptions, "snapshot-matrix.md": matrix}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.snapshot.faulty import Broken
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
@@ -62,3 +63,11 @@ def python(with_criu: Path) -> Iterator[Kernel]:
     with kernel() as made:
         made.run("import zerostart_jupyter.snapshot as z")
         yield made
+
+
+@pytest.fixture
+def broken(with_criu: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
+    made = Broken(with_criu)
+    monkeypatch.setenv("ZS_CRIU", str(made.path))
+    made.does("exit 1")
+    return made
