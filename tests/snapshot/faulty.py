@@ -46,7 +46,7 @@ def assert_untouched(kernel: Kernel, private: Path) -> None:
     """The kernel answers on all channels; no snapshot, no staging, no process is left."""
     assert kernel.run("x") == "1"
     assert kernel.attempt("print('out')").text == "out\n"
-    assert kernel.client.hb_channel.is_beating()
+    eventually(kernel.client.hb_channel.is_beating)
     message = kernel.client.session.msg("kernel_info_request")
     kernel.client.control_channel.send(message)
     assert kernel.client.get_control_msg(timeout=60)["msg_type"] == "kernel_info_reply"

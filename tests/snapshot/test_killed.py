@@ -92,7 +92,7 @@ def test_criu_is_killed_while_it_restores(
     )
     assert python.attempt("z.restore('one')").error.startswith("CriuFailed")
     assert python.run("x") == "1"
-    assert python.client.hb_channel.is_beating()
+    eventually(python.client.hb_channel.is_beating)
     eventually(lambda: {each.pid for each in ours(private)} == before)
 
 

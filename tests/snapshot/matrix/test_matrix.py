@@ -32,6 +32,10 @@ def _plain(states: Sequence[State]) -> list[State]:
     return [each for each in states if not (each.refused_here or each.beside or each.apart)]
 
 
+def _marks(state: State) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.jemalloc] if "jemalloc" in state.environ.get("LD_PRELOAD", "") else []
+
+
 GROUPS: dict[str, list[State]] = {
     "running": _plain(running.STATES),
     "memory": _plain(memory.STATES),
@@ -39,7 +43,11 @@ GROUPS: dict[str, list[State]] = {
     "beside": [each for each in STATES if each.beside],
     "refused": [each for each in STATES if each.refused_here and not each.apart],
 } | {each.name: [each] for each in STATES if each.apart}
-MEMBERS = [(group, state) for group, states in GROUPS.items() for state in states]
+MEMBERS = [
+    pytest.param(group, state, id=state.name, marks=_marks(state))
+    for group, states in GROUPS.items()
+    for state in states
+]
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -84,7 +92,7 @@ def tried_in(place: Path, states: Sequence[State]) -> Verdicts:
             return work(cells, states)
 
 
-@pytest.mark.parametrize(("group", "state"), MEMBERS, ids=[str(each) for _, each in MEMBERS])
+@pytest.mark.parametrize(("group", "state"), MEMBERS)
 def test_it_is_restored_right_or_refused_by_name(
     verdicts: Callable[[str], Verdicts], group: str, state: State
 ) -> None:
@@ -92,7 +100,9 @@ def test_it_is_restored_right_or_refused_by_name(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", STATES, ids=str)
+@pytest.mark.parametrize(
+    "state", [pytest.param(each, id=each.name, marks=_marks(each)) for each in STATES]
+)
 def test_it_is_so_in_a_kernel_of_its_own(place: Path, state: State) -> None:
     assert tried_in(place, [state]).wrong == {}
 
