@@ -172,9 +172,9 @@ STATES = [
         """
         import multiprocessing
         manager = multiprocessing.get_context('fork').Manager()
-        kept = manager.dict(a=1)
+        managed = manager.dict(a=1)
         """,
-        "kept['b'] = 2; dict(kept) == {'a': 1, 'b': 2}",
+        "managed['b'] = 2; dict(managed) == {'a': 1, 'b': 2}",
     ),
     State(
         "workers of a DataLoader",
