@@ -9,6 +9,7 @@ group with its reason.
 
 from __future__ import annotations
 
+import ctypes.util
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,8 @@ def missing() -> dict[str, str]:
     reason = no_snapshots()
     if reason is not None:
         found["criu"] = reason
+    if ctypes.util.find_library("jemalloc") is None:
+        found["jemalloc"] = "no jemalloc; `apt-get install libjemalloc2`"
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         found["compiler"] = "no C compiler; `apt-get install gcc libc6-dev`"
     if not may_mount():

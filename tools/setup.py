@@ -9,6 +9,7 @@ need, torch among it; the tour does without, to bring torch in itself.
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -57,6 +58,8 @@ def main() -> None:
         set_up_vllm.set_up_source()
     if "criu" in wanted:
         may_fail("Setting up CRIU", set_up_criu, "tests marked `criu`, and the tour's snapshot")
+    if {"criu", "dev"} <= wanted:
+        may_fail("Looking for jemalloc", set_up_jemalloc, "tests marked `jemalloc`")
     if "browser" in wanted:
         may_fail("Looking for a browser", set_up_browser, "tests marked `e2e`")
 
@@ -137,6 +140,12 @@ def install_proxy() -> None:
 def set_up_criu() -> None:
     """A CRIU that is new enough, fetched without root where the machine's own is not."""
     run([VENV / "bin" / "zerostart", "setup", "criu"])
+
+
+def set_up_jemalloc() -> None:
+    """An allocator whose memory is laid out otherwise than glibc's."""
+    if ctypes.util.find_library("jemalloc") is None:
+        apt_install("libjemalloc2")
 
 
 def set_up_browser() -> None:

@@ -1,4 +1,4 @@
-"""Writes what follows from the code: settings, errors, and what works where in the README.
+"""Writes what follows from the code: settings, errors, the dump matrix, the README's table.
 
     .venv/bin/python tools/write_docs.py
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from pathlib import Path
 
 from places import DECIDED_BY, PLACES
@@ -92,7 +93,20 @@ def _cell(found: Capability, notes: list[str]) -> str:
     return f"no ({notes.index(note) + 1})"
 
 
-PAGES = {"docs/settings.md": settings, "docs/errors.md": exceptions, "README.md": readme}
+def matrix() -> str:
+    """The page of what a snapshot keeps: the rows that the dump matrix's tests prove."""
+    sys.path.insert(0, str(ROOT))
+    from tests.snapshot.matrix.table import page
+
+    return f"{NOTICE.format(source='tests/snapshot/matrix')}\n{page()}"
+
+
+PAGES = {
+    "docs/settings.md": settings,
+    "docs/errors.md": exceptions,
+    "docs/snapshot-matrix.md": matrix,
+    "README.md": readme,
+}
 
 
 def main() -> None:

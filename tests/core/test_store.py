@@ -293,6 +293,21 @@ class TestLock:
 
 
 class TestLease:
+    def test_its_file_goes_with_what_was_leased(self, store: Store) -> None:
+        put(store)
+        store.lease("wheels", "a").close()
+        assert store.remove("wheels", "a")
+        assert list((store.root / "locks").iterdir()) == []
+
+    def test_the_file_of_one_on_nothing_goes_once_nobody_holds_it(self, store: Store) -> None:
+        put(store)
+        lease = store.lease("wheels", "b")
+        store.lease("wheels", "a").close()
+        assert store.retire_leases("wheels") == 0
+        lease.close()
+        assert store.retire_leases("wheels") == 1
+        assert [path.name for path in (store.root / "locks").iterdir()] == [".wheels-a"]
+
     def test_keeps_an_entry(self, store: Store) -> None:
         put(store)
         first, second = store.lease("wheels", "a"), store.lease("wheels", "a")

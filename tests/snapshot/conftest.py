@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.snapshot.faulty import Broken
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from tests.snapshot.ordinary import User, made
 from zerostart_jupyter.core.settings import Settings
@@ -79,3 +80,11 @@ def user(somebody: User) -> Iterator[User]:
     yield somebody
     eventually(lambda: not ours(somebody.home))
     somebody.forget()
+
+
+@pytest.fixture
+def broken(with_criu: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
+    made = Broken(with_criu)
+    monkeypatch.setenv("ZS_CRIU", str(made.path))
+    made.does("exit 1")
+    return made

@@ -69,6 +69,21 @@ class Cells:
         number = reply["content"]["execution_count"]
         return Ran("".join(text), "".join(result), "".join(errors), number)
 
+    def output_of(self, request: str) -> list[str]:
+        """What a cell that was sent already gives, text and results, until it is done."""
+        found = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                found.append(content["text"])
+            elif message["msg_type"] == "execute_result":
+                found.append(content["data"]["text/plain"])
+            elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+                return found
+
     def run(self, code: str) -> str:
         """Run a cell that succeeds; returns its result, or else its text."""
         ran = self.attempt(code)

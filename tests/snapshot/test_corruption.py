@@ -174,7 +174,7 @@ def _note_again(info: snapshot.SnapshotInfo, path: Path) -> None:
         body["about"]["files"][path.name] = [length, *identity(path)]
         marker.write_text(json.dumps(body))
     elif path.name.startswith("pages-"):
-        manifest = info.manifest()
+        manifest = snapshot.show(info.id).manifest()
         noted = dict(manifest.noted) | {path.name: tuple(identity(path))}
         digest = dataclasses.replace(manifest, noted=noted).write(info.path)
         Catalog().amend(info.id, digest=digest)

@@ -267,6 +267,18 @@ class Store:
                     removed += self._remove(room, name, unmarked=True)
         return removed
 
+    def retire_leases(self, room: str) -> int:
+        """Remove the files of leases on what is not there, and that nobody holds; how many."""
+        removed = 0
+        for path in (self.root / "locks").glob(f".{room}-*"):
+            key = path.name.removeprefix(f".{room}-")
+            with _usable(self.root):
+                held = None if self.path(room, key).exists() else Flock.on_file(path)
+            if held is not None:
+                held.retire(path)
+                removed += 1
+        return removed
+
     def _remove(self, room: str, key: str, *, unmarked: bool = False) -> bool:
         path = self.path(room, key)
         lease = self._lock_file(f".{room}-{key}")

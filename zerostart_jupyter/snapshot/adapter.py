@@ -339,16 +339,25 @@ class LiveKernel:
             "stderr": 2 if copies["stderr"] is None else int(copies["stderr"]),
         }
 
-    def mute_parent_poller(self) -> None:
+    def mute_parent_poller(self) -> bool:
         """Keep ipykernel from ending itself because its parent is another one after a restore.
 
-        Once is enough, and twice would be wrong: in a restored kernel the parent is pid 1.
+        False where it was so already: in a restored kernel, whose shepherd watches instead.
         """
         import ipykernel.parentpoller
 
         parentpoller: Any = ipykernel.parentpoller
-        if not isinstance(parentpoller.os, _FixedParent):
-            parentpoller.os = _FixedParent(os.getppid())
+        if isinstance(parentpoller.os, _FixedParent):
+            return False
+        parentpoller.os = _FixedParent(os.getppid())
+        return True
+
+    def heed_parent(self) -> None:
+        """Have it end with its parent again."""
+        import ipykernel.parentpoller
+
+        parentpoller: Any = ipykernel.parentpoller
+        parentpoller.os = os
 
 
 class _FixedParent:

@@ -160,7 +160,9 @@ def hold(store: Store, paths: Iterable[str | Path]) -> list[Lease]:
 def collect(store: Store, used: set[str]) -> int:
     """Remove the entries that are not in `used` and that nobody leases; returns how many."""
     unused = (entry.key for entry in store.entries(ROOM) if entry.key not in used)
-    return sum(store.remove(ROOM, key) for key in unused)
+    removed = sum(store.remove(ROOM, key) for key in unused)
+    store.retire_leases(ROOM)  # a save that added no file took one too
+    return removed
 
 
 def verify(store: Store, files: Iterable[Backed], *, thorough: bool = False) -> None:

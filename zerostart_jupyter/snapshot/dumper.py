@@ -78,10 +78,15 @@ class Dumper:
     def go(self, connection: dict[str, Any], gpu: dict[str, Any] | None = None) -> None:
         """Let it dump; `gpu` is what was taken out of one.
 
-        Our ends of its pipes go first: they must not be in the images.
+        Our ends of its pipes go first: they must not be in the images. Raises SnapshotError if it
+        is gone.
         """
         assert self._helper is not None
-        send(self._helper.to, {"kind": "go", "connection": connection, "gpu": gpu or {}})
+        order = {"kind": "go", "connection": connection, "gpu": gpu or {}}
+        try:
+            send(self._helper.to, order)
+        except BrokenPipeError as error:
+            raise gone() from error
         self._let_go()
 
     def alive(self) -> bool:
@@ -125,3 +130,11 @@ class Dumper:
     def _let_go(self) -> None:
         if self._helper is not None:
             self._helper.let_go()
+
+
+def gone() -> SnapshotError:
+    """The error for a helper that was killed."""
+    return SnapshotError(
+        "The helper that wrote the snapshot ended before it was done.",
+        remedy="The kernel is as it was; save again.",
+    )

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.core.events import Hub, Operation, operation
 from zerostart_jupyter.core.events import State as Progress
 from zerostart_jupyter.core.liveness import Process
@@ -30,7 +29,7 @@ from zerostart_jupyter.snapshot import (
 )
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
-from zerostart_jupyter.snapshot.dumper import Dumper, Order
+from zerostart_jupyter.snapshot.dumper import Dumper, Order, gone
 from zerostart_jupyter.snapshot.gpu.saving import Moving
 from zerostart_jupyter.snapshot.launch import status_directory
 from zerostart_jupyter.snapshot.process import FINAL, Save, State
@@ -157,7 +156,7 @@ def snapshot(
 def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, reseed: bool) -> Saved:
     sockets, channel, dumper = Sockets(kernel), Channel.open(), Dumper()
     inherited = revival.outputs(kernel)
-    began = time.monotonic()
+    began, muted = time.monotonic(), False
     with Save(_telling(work)) as save, _interrupts(dumper), kernel.history_still():
         try:
             save.enter(State.PREFLIGHT, dumper.stop)
@@ -169,7 +168,7 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, rese
             work.check()
             frozen = time.monotonic()
             save.enter(State.QUIESCING, sockets.take)
-            kernel.mute_parent_poller()
+            muted = kernel.mute_parent_poller()
             sockets.let_go()
             gpu.take(save)
             save.enter(State.DUMPING)
@@ -200,6 +199,8 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, rese
         finally:
             if save.state is not State.RESTORED:
                 channel.close()
+                if muted:
+                    kernel.heed_parent()
 
 
 def _wait(channel: Channel, dumper: Dumper, here: Process) -> Message:
@@ -213,10 +214,7 @@ def _wait(channel: Channel, dumper: Dumper, here: Process) -> Message:
         dumper.obey()
         silent = 0 if dumper.alive() else silent + 1
         if silent > 1:  # what it said last was read in between
-            raise SnapshotError(
-                "The helper that wrote the snapshot ended before it was done.",
-                remedy="The kernel is as it was; save again.",
-            )
+            raise gone()
 
     return channel.reader.wait(check=check)
 

@@ -76,9 +76,8 @@ STATES = [
         """
         os.mkfifo(here / 'fifo')
         fifo = os.open(here / 'fifo', os.O_RDWR)
-        _ = os.write(fifo, b'in')
         """,
-        "os.read(fifo, 9) == b'in' and os.write(fifo, b'in') == 2",
+        "os.write(fifo, b'in') == 2 and os.read(fifo, 9) == b'in'",
     ),
     State(
         "flock",

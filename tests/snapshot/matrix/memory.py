@@ -199,12 +199,12 @@ STATES = [
         "memory of jemalloc",
         """
         assert 'jemalloc' in open('/proc/self/maps').read()
-        blocks = [bytes([n]) * (n * 500_000) for n in range(1, 60)]
+        blocks = [bytes([n]) * (n * 50_000) for n in range(1, 60)]
         del blocks[::2]
         """,
         """
-        blocks += [bytes([n]) * (n * 400_000) for n in range(1, 60)]
-        all(set(each) == {each[0]} for each in blocks) and len(blocks) == 88
+        blocks += [bytes([n]) * (n * 40_000) for n in range(1, 60)]
+        all(each.count(each[0]) == len(each) for each in blocks)
         """,
         apart="its allocator is preloaded",
         environ={"LD_PRELOAD": "libjemalloc.so.2"},

@@ -172,9 +172,9 @@ STATES = [
         """
         import multiprocessing
         manager = multiprocessing.get_context('fork').Manager()
-        kept = manager.dict(a=1)
+        managed = manager.dict(a=1)
         """,
-        "kept['b'] = 2; dict(kept) == {'a': 1, 'b': 2}",
+        "managed['b'] = 2; dict(managed) == {'a': 1, 'b': 2}",
     ),
     State(
         "workers of a DataLoader",
@@ -337,15 +337,19 @@ STATES = [
         "a kernel that is traced",
         """
         tracer = subprocess.Popen([sys.executable, '-c', '''if True:
-            import ctypes, os, sys
-            assert ctypes.CDLL(None).ptrace(0x4206, os.getppid(), None, None) == 0
+            import ctypes, os
+            ptrace = ctypes.CDLL(None).ptrace
+            assert ptrace(0x4206, os.getppid(), None, None) == 0
             print('ready', flush=True)
-            sys.stdin.readline()
-        '''], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            while True:
+                pid, status = os.waitpid(-1, 0)
+                if os.WIFSTOPPED(status):
+                    ptrace(7, pid, None, ctypes.c_void_p(os.WSTOPSIG(status)))
+        '''], stdout=subprocess.PIPE)
         assert tracer.stdout.readline() == b'ready\\n'
         """,
         refused="a tracer",
-        undo="_ = tracer.communicate(b'go\\n', timeout=30)",
+        undo="tracer.kill(); _ = tracer.wait()",
     ),
     State(
         "widgets with callbacks",

@@ -23,6 +23,7 @@ from tests.snapshot.matrix.table import STATES
 
 pytestmark = pytest.mark.criu
 
+SHARED = ("number", "allow", "way", "fork")  # what cells use and leave
 WAYS = ["root"]  # and "rootless", once a kernel can be started so
 
 Work = Callable[[Cells, Sequence[State]], Verdicts]
@@ -32,6 +33,10 @@ def _plain(states: Sequence[State]) -> list[State]:
     return [each for each in states if not (each.refused_here or each.beside or each.apart)]
 
 
+def _marks(state: State) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.jemalloc] if "jemalloc" in state.environ.get("LD_PRELOAD", "") else []
+
+
 GROUPS: dict[str, list[State]] = {
     "running": _plain(running.STATES),
     "memory": _plain(memory.STATES),
@@ -39,7 +44,11 @@ GROUPS: dict[str, list[State]] = {
     "beside": [each for each in STATES if each.beside],
     "refused": [each for each in STATES if each.refused_here and not each.apart],
 } | {each.name: [each] for each in STATES if each.apart}
-MEMBERS = [(group, state) for group, states in GROUPS.items() for state in states]
+MEMBERS = [
+    pytest.param(group, state, id=state.name, marks=_marks(state))
+    for group, states in GROUPS.items()
+    for state in states
+]
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -84,7 +93,7 @@ def tried_in(place: Path, states: Sequence[State]) -> Verdicts:
             return work(cells, states)
 
 
-@pytest.mark.parametrize(("group", "state"), MEMBERS, ids=[str(each) for _, each in MEMBERS])
+@pytest.mark.parametrize(("group", "state"), MEMBERS)
 def test_it_is_restored_right_or_refused_by_name(
     verdicts: Callable[[str], Verdicts], group: str, state: State
 ) -> None:
@@ -92,7 +101,9 @@ def test_it_is_restored_right_or_refused_by_name(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", STATES, ids=str)
+@pytest.mark.parametrize(
+    "state", [pytest.param(each, id=each.name, marks=_marks(each)) for each in STATES]
+)
 def test_it_is_so_in_a_kernel_of_its_own(place: Path, state: State) -> None:
     assert tried_in(place, [state]).wrong == {}
 
@@ -100,13 +111,20 @@ def test_it_is_so_in_a_kernel_of_its_own(place: Path, state: State) -> None:
 def test_no_two_states_use_one_name() -> None:
     owners: dict[str, str] = {}
     for state in STATES:
-        for name in _assigned(state.make) - {"_", "number", "allow", "way"}:
+        for name in _assigned(state.make) - {"_", *SHARED}:
             assert owners.setdefault(name, state.name) == state.name, name
 
 
 def _assigned(code: str) -> set[str]:
-    """Names that a cell binds and that are no modules."""
+    """Names that a cell binds as its own; those of loops within an expression are not."""
     tree = ast.parse(textwrap.dedent(code).strip(), mode="exec")
+    inner = {
+        name.id
+        for each in ast.walk(tree)
+        if isinstance(each, ast.comprehension)
+        for name in ast.walk(each.target)
+        if isinstance(name, ast.Name)
+    }
     bound = {
         node.id
         for node in ast.walk(tree)
@@ -117,4 +135,4 @@ def _assigned(code: str) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
-    return bound | made
+    return bound - inner | made
