@@ -89,6 +89,8 @@ export interface IListed {
 export interface IShown {
   readonly kernel: string;
   readonly operation: IOperation;
+  /** Seconds for which a running one has not been heard of; 0 while it is. */
+  readonly quiet?: number;
 }
 
 /** True once nothing more will happen. */
