@@ -5,7 +5,7 @@ CHECK = .venv/bin/python tools/check.py
 
 FUZZ_SECONDS ?= 300
 
-.PHONY: help setup demo test test-all test-gpu gpu-box test-vllm fuzz lint format docs clean
+.PHONY: help setup demo test test-all test-gpu gpu-box test-vllm fuzz lint format docs screenshots clean
 
 help:
 	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       ruff, mypy, import-linter, tsc and the panel's unit tests"
 	@echo "make format     format what ruff can"
 	@echo "make docs       write the generated pages of docs/ anew"
+	@echo "make screenshots  the pictures of docs/pictures, out of the browser tests"
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
@@ -64,6 +65,10 @@ format:
 docs:
 	@$(SETUP) dev
 	@.venv/bin/python tools/write_docs.py
+
+screenshots:
+	@$(SETUP) dev criu browser frontend
+	@.venv/bin/python tools/pictures.py --run
 
 clean:
 	rm -rf .venv dist build labextension/node_modules labextension/lib labextension/*.tsbuildinfo

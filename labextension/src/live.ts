@@ -151,7 +151,8 @@ export class Live implements IDisposable {
     this._changed.emit();
     const saved = ({ kind, item, state }: IChange['events'][0]) =>
       kind === 'snapshot' && item === '' && isFinal(state);
-    if (change.events.some(saved)) {
+    // A server that did not answer does so again: what it said meanwhile was not heard.
+    if (this.problem !== null || change.events.some(saved)) {
       void this.poll.refresh();
     }
   }

@@ -94,7 +94,8 @@ export class Markers {
   private explain(mark: HTMLElement, number: number, why: string): void {
     mark.setAttribute('role', 'img');
     mark.textContent = '–';
-    label(mark, this.trans.__('There is no undo point before cell [%1]: %2.', number, why));
+    const reason = why.charAt(0).toLowerCase() + why.slice(1);
+    label(mark, this.trans.__('Cell [%1] cannot be gone back to: %2.', number, reason));
   }
 
   private due = false;
