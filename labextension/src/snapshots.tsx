@@ -6,7 +6,7 @@ import { Actions } from './actions';
 import { ISnapshot } from './api';
 import { baseName } from './kernels';
 import { Empty, IconButton, Section } from './parts';
-import { aboutText, agoText, secondsText, sizeText } from './wording';
+import { aboutText, agoText, secondsText, sizeText, unbroken } from './wording';
 
 const SHOWN = 50; // the newest, until one asks for all
 const MANY = 8; // from this many snapshots on there is a field to search them
@@ -147,15 +147,16 @@ function matches({ name, notebook }: ISnapshot, query: string): boolean {
 
 /** What a restore takes, and what it saves: '' where neither is known. */
 function worthText(snapshot: ISnapshot, trans: TranslationBundle): string {
-  const { restore_seconds = 0, kernel_seconds: saves = 0 } = snapshot;
-  const takes = aboutText(restore_seconds);
-  if (restore_seconds > 0 && saves >= 1) {
-    return trans.__('Back in about %1; running took %2', takes, secondsText(saves));
+  const { restore_seconds = 0, kernel_seconds = 0 } = snapshot;
+  const takes = unbroken(aboutText(restore_seconds));
+  const ran = unbroken(secondsText(kernel_seconds));
+  if (restore_seconds > 0 && kernel_seconds >= 1) {
+    return trans.__('Back in about %1; running took %2', takes, ran);
   }
   if (restore_seconds > 0) {
     return trans.__('Back in about %1', takes);
   }
-  return saves >= 1 ? trans.__('Saves running for %1', secondsText(saves)) : '';
+  return kernel_seconds >= 1 ? trans.__('Saves running for %1', ran) : '';
 }
 
 function tierText(tier: string, trans: TranslationBundle): string {

@@ -155,7 +155,7 @@ export function progressText(operation: IOperation, trans: ITranslation, quiet =
 }
 
 /** The same with spaces that do not end a line: a number stays with its unit. */
-function unbroken(part: string): string {
+export function unbroken(part: string): string {
   return part.replace(/ /g, '\u00a0');
 }
 

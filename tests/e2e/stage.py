@@ -60,7 +60,7 @@ class Stage:
             "snapshots?*": lambda: {"json": {"snapshots": self.snapshots}},
             "gpu?*": lambda: {"json": self.gpu},
             "doctor?*": lambda: {"json": {"capabilities": FOUND}},
-            "kernels/*/restore": lambda: self.restore,
+            "kernels/*/restore?*": lambda: self.restore,
         }.items():
             self.page.route(f"**/zerostart/api/{path}", answering(answer))
         self.page.clock.install()
@@ -179,7 +179,7 @@ def several() -> list[dict[str, Any]]:
     portable = {"tier": "portable", "reason": "no process can be dumped here"}
     long = "a-name-as-long-as-names-may-be-which-is-sixty-four-characters-ok"
     return [
-        snapshot("trained", ago=50, bytes=9_000 * MIB, gpu_bytes=16_000 * MIB, restore_seconds=7.2),
+        snapshot("trained", ago=50, bytes=9_000 * MIB, gpu_bytes=16_384 * MIB, restore_seconds=7.2),
         snapshot("loaded", ago=4000, notebook="experiments/2026/a long title of a notebook.ipynb"),
         snapshot("by-its-names", ago=90_000, bytes=3 * MIB, kernel_seconds=0.2, **portable),
         snapshot("of-a-colleague", ago=200_000, trusted=False, **portable),

@@ -1,4 +1,4 @@
-"""The page outlives its server."""
+"""The page is loaded anew, and outlives its server."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from tests.servers.jupyter import PATIENCE, TOKEN, serve
 from zerostart_jupyter.core.events import operation
 
 
-def test_the_panel_finds_its_server_again(tmp_path: Path, browser: Browser) -> None:
-    """What goes on without a server, as a kernel's work does, is shown by the next one."""
+def test_work_is_shown_after_a_reload_and_by_the_next_server(
+    tmp_path: Path, browser: Browser
+) -> None:
+    """What goes on without a page or a server, as a kernel's work does, is found again."""
     install(tmp_path)
     context = browser.new_context()
     context.set_default_timeout(PATIENCE * 1000)
@@ -29,6 +31,9 @@ def test_the_panel_finds_its_server_again(tmp_path: Path, browser: Browser) -> N
             page.goto(f"{server.url}lab?token={TOKEN}&reset")
             show_panel(page)
             work.update("", MIB, 8 * MIB)
+            expect(bar).to_have_attribute("value", str(MIB))
+            page.reload()
+            show_panel(page)
             expect(bar).to_have_attribute("value", str(MIB))
         work.update("", 3 * MIB, 8 * MIB)
         page.evaluate("jupyterapp.commands.execute('zerostart:refresh').catch(() => undefined)")
