@@ -141,9 +141,11 @@ def a_server_without_the_extension(stage: Stage) -> Iterator[None]:
     stage.page.route(everything, lambda route: route.fulfill(status=404, body="not here"))
     stage.page.evaluate("jupyterapp.commands.execute('zerostart:refresh').catch(() => undefined)")
     alert = stage.page.locator("#zerostart-panel").get_by_role("alert")
-    expect(alert).to_contain_text("jupyter server extension enable zerostart_jupyter")
-    yield
-    stage.page.unroute(everything)
+    try:
+        expect(alert).to_contain_text("jupyter server extension enable zerostart_jupyter")
+        yield
+    finally:
+        stage.page.unroute(everything)
     stage.refresh()
     expect(alert).to_have_text("")
 
@@ -163,6 +165,7 @@ STATES: list[State] = [
 ]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("theme", ["Light", "Dark", "Dark High Contrast", "forced"])
 def test_each_state_is_told_to_everybody(stage: Stage, keep: Keep, theme: str) -> None:
     """Axe has nothing against it, and a picture of it is kept for whoever can see."""

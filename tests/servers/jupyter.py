@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-the-tests"
-PATIENCE = 90.0  # seconds; only ever waited for in full when something is broken
+PATIENCE = 180.0  # seconds; only ever waited for in full when something is broken
 
 
 @dataclass(frozen=True)
