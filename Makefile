@@ -6,7 +6,7 @@ CHECK = .venv/bin/python tools/check.py
 FUZZ_SECONDS ?= 300
 
 .PHONY: help setup demo test test-all test-gpu gpu-box test-vllm fuzz lint format docs examples \
-	binder clean
+	binder screenshots clean
 
 help:
 	@echo "make demo       JupyterLab on the tour; HEADLESS=1: run the tour and print its times"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs       write the generated pages of docs/ anew"
 	@echo "make examples   run the notebooks of examples/ and keep what they show"
 	@echo "make binder     what Binder would build and run, as a user made for it (root)"
+	@echo "make screenshots the pictures of docs/pictures, out of the browser tests"
 	@echo "make clean      remove everything that was set up or built here"
 
 setup:
@@ -74,6 +75,10 @@ examples:
 
 binder:
 	@$(PYTHON) tools/try_binder.py
+
+screenshots:
+	@$(SETUP) dev criu browser frontend
+	@.venv/bin/python tools/pictures.py --run
 
 clean:
 	rm -rf .venv dist build tests/servers/proxy/node_modules

@@ -7,6 +7,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 
 import { Api, ISnapshot } from './api';
 import { ask, saving } from './asking';
+import { doctorBody } from './doctor';
 import { Renewal, baseName } from './kernels';
 import { Live } from './live';
 import { IShown } from './model';
@@ -37,14 +38,17 @@ export class Actions {
       Notification.warning(trans.__('Open a notebook with a kernel first: a snapshot goes there.'));
       return;
     }
+    const idle = target.kernel.status === 'idle';
+    const body = trans.__(
+      'The kernel of %1 goes back to the moment of the snapshot. What it holds now (variables, imports, running cells) is discarded; the notebook itself stays as it is.',
+      baseName(target.path)
+    );
+    const busy = trans.__('It is not idle, so its present state cannot be saved first.');
     const agreed = await showDialog({
       title: trans.__('Restore %1?', snapshot.name),
-      body: trans.__(
-        'The kernel of %1 goes back to the moment of the snapshot. What it holds now (variables, imports, running cells) is discarded; the notebook itself stays as it is.',
-        baseName(target.path)
-      ),
+      body: idle ? body : `${body} ${busy}`,
       checkbox:
-        target.kernel.status === 'idle'
+        idle
           ? { label: trans.__('Save the present state as a snapshot first'), checked: false }
           : null,
       buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: trans.__('Restore') })]
@@ -97,6 +101,18 @@ export class Actions {
       await attempt(() => this.api.delete(snapshot.name));
       await this.live.lookAtSnapshots();
     }
+  }
+
+  /** Show what works here, what does not, why, and the next step. */
+  async doctor(): Promise<void> {
+    const { trans } = this;
+    await attempt(async () =>
+      showDialog({
+        title: trans.__('What works here'),
+        body: doctorBody(await this.api.doctor(), trans),
+        buttons: [Dialog.okButton({ label: trans.__('Close') })]
+      })
+    );
   }
 
   async cancel({ kernel, operation }: IShown): Promise<void> {

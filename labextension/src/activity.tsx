@@ -3,9 +3,10 @@ import { closeIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import { baseName } from './kernels';
+import { ICapability } from './api';
 import { IOperation, IShown, current } from './model';
 import { Empty, IconButton, Section } from './parts';
-import { headline, progressText, resultText, valueText } from './wording';
+import { headline, newsText, progressText, resultText, valueText } from './wording';
 
 const SHOWN = 5; // operations that ended are shown up to this many, until one asks for all
 
@@ -14,28 +15,35 @@ interface IActivity {
   ended: IShown[];
   documents: Map<string, string>;
   cancel: (shown: IShown) => void;
+  /** What works here, once that is known; and the way to all of it. */
+  found: readonly ICapability[] | null;
+  doctor: () => void;
   trans: TranslationBundle;
 }
 
 export function ActivitySection(props: IActivity): JSX.Element {
-  const { running, ended, documents, cancel, trans } = props;
+  const { running, ended, documents, cancel, found, doctor, trans } = props;
   const [all, setAll] = React.useState(false);
   const visible = all ? ended : ended.slice(0, SHOWN);
   const keyOf = ({ kernel, operation }: IShown) => `${kernel}/${operation.id}`;
   return (
     <Section title={trans.__('Activity')} count={running.length}>
       {running.length + ended.length === 0 && (
-        <Empty commands={['%load_ext zerostart', '%zs_install torch']}>
-          {trans.__(
-            'Nothing is running. What kernels install, load and save appears here, also while they are busy. To begin:'
-          )}
-        </Empty>
+        <>
+          <Empty commands={['%load_ext zerostart', '%zs_install torch']}>
+            {trans.__(
+              'Nothing is running. What kernels install, load and save appears here, also while they are busy. To begin:'
+            )}
+          </Empty>
+          {found && <Found found={found} show={doctor} trans={trans} />}
+        </>
       )}
       <ul className="jp-Zerostart-list">
         {running.map(each => (
           <Running
             key={keyOf(each)}
             operation={each.operation}
+            quiet={each.quiet}
             document={documents.get(each.kernel)}
             cancel={() => cancel(each)}
             trans={trans}
@@ -55,8 +63,36 @@ export function ActivitySection(props: IActivity): JSX.Element {
           {all ? trans.__('Show fewer') : trans.__('Show all %1 that ended', ended.length)}
         </button>
       )}
-      <Announcer operation={running[0]?.operation ?? ended[0]?.operation} trans={trans} />
+      <div className="jp-Zerostart-spoken" role="status">
+        {newsText(running, ended, trans)}
+      </div>
     </Section>
+  );
+}
+
+interface IFound {
+  found: readonly ICapability[];
+  show: () => void;
+  trans: TranslationBundle;
+}
+
+/** What doctor found, in a line: what does not work here is named, all else is counted. */
+function Found({ found, show, trans }: IFound): JSX.Element {
+  const absent = found.filter(each => !each.ok).map(each => each.name);
+  return (
+    <p className="jp-Zerostart-found">
+      {absent.length === 0
+        ? trans.__('All %1 checks of this machine pass.', found.length)
+        : trans.__(
+            '%1 of %2 checks of this machine pass; not %3.',
+            found.length - absent.length,
+            found.length,
+            absent.join(', ')
+          )}{' '}
+      <button className="jp-Zerostart-link" onClick={show}>
+        {trans.__('What works here')}
+      </button>
+    </p>
   );
 }
 
@@ -66,8 +102,12 @@ interface IOperationProps {
   trans: TranslationBundle;
 }
 
-function Running(props: IOperationProps & { cancel: () => void }): JSX.Element {
-  const { operation, document, cancel, trans } = props;
+interface IRunning extends IOperationProps {
+  quiet: number | undefined;
+  cancel: () => void;
+}
+
+function Running({ operation, quiet, document, cancel, trans }: IRunning): JSX.Element {
   const title = headline(operation, trans);
   const item = current(operation);
   return (
@@ -85,7 +125,7 @@ function Running(props: IOperationProps & { cancel: () => void }): JSX.Element {
         max={operation.total ?? undefined}
       />
       <div className="jp-Zerostart-detail">
-        {progressText(operation, trans) || trans.__('Beginning')}
+        {progressText(operation, trans, quiet) || trans.__('Beginning')}
       </div>
       {(item || document) && (
         <div className="jp-Zerostart-row jp-Zerostart-detail">
@@ -127,15 +167,4 @@ function Document({ path }: { path: string | undefined }): JSX.Element | null {
       {baseName(path)}
     </span>
   ) : null;
-}
-
-/** Says what begins and ends, and not every number on the way. */
-function Announcer(props: { operation?: IOperation; trans: TranslationBundle }): JSX.Element {
-  const { operation, trans } = props;
-  const said = operation ? headline(operation, trans) : '';
-  return (
-    <div className="jp-Zerostart-spoken" role="status">
-      {said}
-    </div>
-  );
 }

@@ -16,6 +16,12 @@ export interface ISnapshot {
   readonly parent: string | null;
   /** Seconds of processor time that a restore saves. */
   readonly kernel_seconds?: number;
+  /** Seconds that a restore is expected to take. */
+  readonly restore_seconds?: number;
+  /** Why it has its tier. */
+  readonly reason?: string;
+  /** False for one that was imported, whose code nobody has agreed to yet. */
+  readonly trusted?: boolean;
 }
 
 /** A restore that has happened; its id is also in the event that tells other tabs. */

@@ -1,13 +1,12 @@
 /** The panel's actions as commands, for the palette and for whoever binds a key to them. */
 
 import { JupyterFrontEnd } from '@jupyterlab/application';
-import { Dialog, ICommandPalette, InputDialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { ICommandPalette, InputDialog, Notification } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { undoIcon } from '@jupyterlab/ui-components';
 
 import { Actions } from './actions';
-import { Api, ISnapshot } from './api';
-import { doctorBody } from './doctor';
+import { ISnapshot } from './api';
 import { KernelActions } from './kernelactions';
 import { Live } from './live';
 
@@ -29,7 +28,6 @@ interface ICommands {
   app: JupyterFrontEnd;
   palette: ICommandPalette | null;
   panel: string;
-  api: Api;
   live: Live;
   actions: Actions;
   trans: TranslationBundle;
@@ -81,7 +79,7 @@ export function addKernelCommands(
 }
 
 export function addCommands(given: ICommands): void {
-  const { app, palette, panel, api, live, actions, trans } = given;
+  const { app, palette, panel, live, actions, trans } = given;
   const { commands } = app;
   const category = trans.__('zerostart');
 
@@ -102,14 +100,10 @@ export function addCommands(given: ICommands): void {
     });
 
   add(CommandIDs.show, trans.__('Show Activity and Snapshots'), () => app.shell.activateById(panel));
-  add(CommandIDs.refresh, trans.__('Refresh Activity and Snapshots'), () => live.look());
-  add(CommandIDs.doctor, trans.__('What Works Here'), async () => {
-    await showDialog({
-      title: trans.__('What works here'),
-      body: doctorBody(await api.doctor(), trans),
-      buttons: [Dialog.okButton({ label: trans.__('Close') })]
-    });
-  });
+  add(CommandIDs.refresh, trans.__('Refresh Activity and Snapshots'), () =>
+    Promise.all([live.look(), live.lookAtGpu()])
+  );
+  add(CommandIDs.doctor, trans.__('What Works Here'), () => actions.doctor());
   addForSnapshot(CommandIDs.restore, trans.__('Restore Snapshot…'), each => actions.restore(each));
   addForSnapshot(CommandIDs.open, trans.__('Open Snapshot as New Kernel…'), each =>
     actions.open(each)

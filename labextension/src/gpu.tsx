@@ -30,6 +30,9 @@ export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.El
               </span>
             </div>
             <progress aria-label={device.name} value={device.used} max={device.total} />
+            {!gpu.kernels.some(each => each.device === device.index) && (
+              <div className="jp-Zerostart-detail">{trans.__('No kernel holds any of it.')}</div>
+            )}
             {gpu.kernels
               .filter(each => each.device === device.index)
               .map(each => (
@@ -48,11 +51,13 @@ export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.El
           <li className="jp-Zerostart-card" key={each.kernel}>
             <Held
               name={nameOf(each.kernel)}
-              amount={trans.__('%1 parked in host memory', sizeText(each.bytes))}
               action={trans.__('Wake')}
               label={trans.__('Wake what %1 has parked', nameOf(each.kernel))}
               onClick={() => move(each.kernel, 'wake')}
             />
+            <div className="jp-Zerostart-detail">
+              {trans.__('%1 parked in host memory', sizeText(each.bytes))}
+            </div>
           </li>
         ))}
       </ul>
@@ -62,7 +67,7 @@ export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.El
 
 interface IHeld {
   name: string;
-  amount: string;
+  amount?: string;
   action: string;
   label: string;
   onClick: () => void;
@@ -71,8 +76,10 @@ interface IHeld {
 function Held({ name, amount, action, label, onClick }: IHeld): JSX.Element {
   return (
     <div className="jp-Zerostart-row jp-Zerostart-detail">
-      <span className="jp-Zerostart-current">{name}</span>
-      <span>{amount}</span>
+      <span className="jp-Zerostart-current" title={name}>
+        {name}
+      </span>
+      {amount && <span>{amount}</span>}
       <button className="jp-Zerostart-link" aria-label={label} onClick={onClick}>
         {action}
       </button>

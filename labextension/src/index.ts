@@ -56,7 +56,7 @@ function activate(
   const panel = new Panel(live, actions, () => documents(serviceManager), trans);
   shell.add(panel, 'left', { rank: 700, type: 'zerostart' });
   restorer?.add(panel, panel.id);
-  addCommands({ app, palette, panel: panel.id, api, live, actions, trans });
+  addCommands({ app, palette, panel: panel.id, live, actions, trans });
 
   const kernelActions = new KernelActions(api, live, trans, target);
   addKernelCommands(app, palette, live, kernelActions, trans);

@@ -5,7 +5,7 @@ import { IDisposable } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
 import { ISignal, Signal } from '@lumino/signaling';
 
-import { Api, IGpu, ISnapshot } from './api';
+import { Api, ICapability, IGpu, ISnapshot } from './api';
 import {
   IChange,
   IShown,
@@ -21,6 +21,7 @@ import {
 const ACTIVITY = 'urn:zerostart:activity';
 const LOOK = 30_000; // ms between two looks at what events should have told, in case one was lost
 const GPU_LOOK = 5_000; // ms between two looks at GPU memory, which no event tells
+const QUIET = 15_000; // ms without a word of an operation, after which the panel says so
 
 export class Live implements IDisposable {
   constructor(
@@ -39,7 +40,7 @@ export class Live implements IDisposable {
     this.gpuPoll = new Poll({
       auto: false,
       name: 'zerostart:gpu',
-      factory: async () => (this.gpu?.ok === false ? undefined : this.lookAtGpu()),
+      factory: () => this.tick(),
       frequency: { interval: GPU_LOOK, backoff: true, max: 10 * GPU_LOOK },
       standby
     });
@@ -49,6 +50,9 @@ export class Live implements IDisposable {
   snapshots: readonly ISnapshot[] | null = null;
   gpu: IGpu | null = null;
 
+  /** What works here; asked for once, when there is nothing else to show. */
+  doctor: readonly ICapability[] | null = null;
+
   /** Why the server gave no answer when it was asked last. */
   problem: Error | null = null;
 
@@ -57,7 +61,13 @@ export class Live implements IDisposable {
   }
 
   get operations(): { running: IShown[]; ended: IShown[] } {
-    return shown(this.sources);
+    const { running, ended } = shown(this.sources);
+    const now = performance.now();
+    const quiet = ({ kernel, operation }: IShown) => {
+      const silence = now - (this.heard.get(`${kernel}/${operation.id}`)?.at ?? now);
+      return silence < QUIET ? 0 : Math.floor(silence / 1000);
+    };
+    return { running: running.map(each => ({ ...each, quiet: quiet(each) })), ended };
   }
 
   /** What can be undone in a kernel; null while nothing is known of that. */
@@ -97,6 +107,9 @@ export class Live implements IDisposable {
     try {
       await Promise.all([this.lookAtActivity(), this.lookAtSnapshots()]);
       this.problem = null;
+      if (this.snapshots?.length === 0 && this.doctor === null) {
+        this.doctor = await this.api.doctor();
+      }
     } catch (error) {
       this.problem = error instanceof Error ? error : new Error(String(error));
       throw error; // the poll slows down
@@ -119,6 +132,7 @@ export class Live implements IDisposable {
       this.late = null;
     }
     this.sources = late.reduce(absorb, fromListing(listed));
+    this.listen();
   }
 
   async lookAtGpu(): Promise<void> {
@@ -133,14 +147,39 @@ export class Live implements IDisposable {
     const change = emission as unknown as IChange;
     this.late?.push(change);
     this.sources = absorb(this.sources, change);
+    this.listen();
     this._changed.emit();
     const saved = ({ kind, item, state }: IChange['events'][0]) =>
       kind === 'snapshot' && item === '' && isFinal(state);
-    if (change.events.some(saved)) {
+    // A server that did not answer does so again: what it said meanwhile was not heard.
+    if (this.problem !== null || change.events.some(saved)) {
       void this.poll.refresh();
     }
   }
 
+  /** What no event tells: GPU memory, and that time goes by. */
+  private async tick(): Promise<void> {
+    if (this.gpu?.ok === false) {
+      this._changed.emit();
+    } else {
+      await this.lookAtGpu();
+    }
+  }
+
+  /** Note which operations have moved, by this page's clock: the kernel's may differ. */
+  private listen(): void {
+    const before = this.heard;
+    const at = performance.now();
+    this.heard = new Map();
+    for (const { kernel, operation } of shown(this.sources).running) {
+      const key = `${kernel}/${operation.id}`;
+      const known = before.get(key);
+      const same = known?.updated === operation.updated;
+      this.heard.set(key, same ? known : { updated: operation.updated, at });
+    }
+  }
+
+  private heard = new Map<string, { updated: number; at: number }>();
   private sources: Sources = new Map();
   private late: IChange[] | null = null;
   private readonly poll: Poll;

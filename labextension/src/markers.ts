@@ -1,4 +1,4 @@
-/** The mark beside each cell that can be undone: how far back one can go, and the way there. */
+/** The mark beside each cell: how far back one can go and the way there, or why one cannot. */
 
 import { CodeCell, ICodeCellModel } from '@jupyterlab/cells';
 import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
@@ -67,25 +67,54 @@ export class Markers {
     cell.toggleClass('jp-Zerostart-undone', mark?.kind === 'undone');
     cell.inputArea!.promptNode.title =
       mark?.kind === 'undone' ? this.trans.__('Undone: the kernel knows nothing of it') : '';
-    const present = host.querySelector<HTMLButtonElement>(`.${MARK}`);
-    if (mark?.kind !== 'undoable') {
-      present?.remove();
-      return;
+    switch (mark?.kind) {
+      case 'undoable':
+        this.offer(markIn(host, 'button'), panel, number, mark.cells);
+        break;
+      case 'gap':
+        this.explain(markIn(host, 'span'), number, mark.why);
+        break;
+      default:
+        host.querySelector(`.${MARK}`)?.remove();
     }
-    const button = present ?? host.appendChild(document.createElement('button'));
-    const { cells } = mark;
-    const label =
-      cells === 1
-        ? this.trans.__('Undo cell [%1]', number)
-        : this.trans.__('Undo cell [%1] and what ran after it: %2 cells', number, cells);
-    button.className = MARK;
+  }
+
+  private offer(button: HTMLButtonElement, panel: NotebookPanel, number: number, cells: number): void {
     button.type = 'button';
     button.textContent = cells === 1 ? '↶' : `↶${cells}`;
-    button.title = label;
-    button.setAttribute('aria-label', label);
+    label(
+      button,
+      cells === 1
+        ? this.trans.__('Undo cell [%1]', number)
+        : this.trans.__('Undo cell [%1] and what ran after it: %2 cells', number, cells)
+    );
     button.onclick = () => this.undo(panel, number, cells);
+  }
+
+  private explain(mark: HTMLElement, number: number, why: string): void {
+    mark.setAttribute('role', 'img');
+    mark.textContent = '–';
+    const reason = why.charAt(0).toLowerCase() + why.slice(1);
+    label(mark, this.trans.__('Cell [%1] cannot be gone back to: %2.', number, reason));
   }
 
   private due = false;
   private readonly seen = new WeakMap<ICodeCellModel, number | null>();
+}
+
+/** The host's mark as an element of this kind; one of the other kind makes way. */
+function markIn<K extends 'button' | 'span'>(host: HTMLElement, tag: K): HTMLElementTagNameMap[K] {
+  const present = host.querySelector<HTMLElement>(`.${MARK}`);
+  if (present?.localName === tag) {
+    return present as HTMLElementTagNameMap[K];
+  }
+  present?.remove();
+  const mark = host.appendChild(document.createElement(tag));
+  mark.className = MARK;
+  return mark;
+}
+
+function label(mark: HTMLElement, text: string): void {
+  mark.title = text;
+  mark.setAttribute('aria-label', text);
 }

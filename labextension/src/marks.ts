@@ -1,6 +1,6 @@
-/** Which mark a cell carries: it can be undone, it was undone, or neither. Pure. */
+/** Which mark a cell carries: it can be undone, it cannot, it was undone, or neither. Pure. */
 
-import { IUndo, Ran } from './model';
+import { Gap, IUndo, Ran } from './model';
 
 /** A cell as the notebook has it; `ran` is the checksum of its text. */
 export interface IRun {
@@ -12,15 +12,24 @@ export interface IRun {
 
 export type Mark =
   /** Undoing this one undoes so many cells: itself and those that ran after it. */
-  { readonly kind: 'undoable'; readonly cells: number } | { readonly kind: 'undone' };
+  | { readonly kind: 'undoable'; readonly cells: number }
+  /** Among cells that can be undone, or after them, one that cannot be gone back to. */
+  | { readonly kind: 'gap'; readonly why: string }
+  | { readonly kind: 'undone' };
 
-/** The mark of a cell; null if it carries none. */
+/** The mark of a cell; null if it carries none, as one that is older than all undo points. */
 export function markOf(cell: IRun, undo: IUndo): Mark | null {
-  const is = ([number, ran]: Ran) => number === cell.number && (cell.seen || ran === cell.ran);
+  const is = ([number, ran]: Ran | Gap) =>
+    number === cell.number && (cell.seen || ran === cell.ran);
   if (undo.cells.some(is)) {
     return { kind: 'undoable', cells: cellsFrom(cell.number, undo) };
   }
-  return undo.undone.some(is) ? { kind: 'undone' } : null;
+  if (undo.undone.some(is)) {
+    return { kind: 'undone' };
+  }
+  const oldest = undo.cells[0]?.[0] ?? Infinity;
+  const gap = undo.gaps.find(is);
+  return gap && gap[0] > oldest ? { kind: 'gap', why: gap[2] } : null;
 }
 
 /** How many cells ran from this one on. */

@@ -107,7 +107,7 @@ class Offer extends Widget implements IRenderMime.IRenderer {
     const agreed = await showDialog({
       title: trans.__('Install %1?', distribution),
       body: trans.__(
-        'This name is a guess from `import %1`. Whoever registered it at the package index may have something else in it, even something harmful. Look at its page there first.',
+        'This name is a guess from “import %1”. Whoever registered it at the package index may have something else in it, even something harmful. Look at its page there first.',
         module
       ),
       buttons: [

@@ -44,12 +44,15 @@ export type Activity = ReadonlyMap<string, IOperation>;
 /** A prompt number, and the CRC-32 of what was run under it. */
 export type Ran = readonly [number, number];
 
+/** A cell without an undo point, and why it has none. */
+export type Gap = readonly [number, number, string];
+
 /** Which cells of a kernel can be undone, oldest first; `gaps` says why others cannot. */
 export interface IUndo {
   readonly on: boolean;
   readonly bytes: number;
   readonly cells: readonly Ran[];
-  readonly gaps: readonly (readonly [number, string])[];
+  readonly gaps: readonly Gap[];
   readonly undone: readonly Ran[];
 }
 
@@ -86,6 +89,8 @@ export interface IListed {
 export interface IShown {
   readonly kernel: string;
   readonly operation: IOperation;
+  /** Seconds for which a running one has not been heard of; 0 while it is. */
+  readonly quiet?: number;
 }
 
 /** True once nothing more will happen. */

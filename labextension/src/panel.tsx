@@ -63,6 +63,8 @@ export class Panel extends ReactWidget {
           ended={ended}
           documents={documents}
           cancel={shown => void actions.cancel(shown)}
+          found={live.snapshots?.length === 0 ? live.doctor : null}
+          doctor={() => void actions.doctor()}
           trans={trans}
         />
         <GpuSection

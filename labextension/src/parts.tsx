@@ -27,7 +27,7 @@ export function Empty(props: { children: React.ReactNode; commands?: string[] })
   return (
     <div className="jp-Zerostart-empty">
       <p>{props.children}</p>
-      {props.commands && <pre tabIndex={-1}>{props.commands.join('\n')}</pre>}
+      {props.commands && <pre>{props.commands.join('\n')}</pre>}
     </div>
   );
 }

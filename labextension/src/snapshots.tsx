@@ -6,7 +6,7 @@ import { Actions } from './actions';
 import { ISnapshot } from './api';
 import { baseName } from './kernels';
 import { Empty, IconButton, Section } from './parts';
-import { agoText, secondsText, sizeText } from './wording';
+import { aboutText, agoText, secondsText, sizeText, unbroken } from './wording';
 
 const SHOWN = 50; // the newest, until one asks for all
 const MANY = 8; // from this many snapshots on there is a field to search them
@@ -43,7 +43,7 @@ export function SnapshotsSection({ snapshots, actions, trans }: ISnapshots): JSX
         />
       )}
       {newest.length > 0 && (
-        <p className="jp-Zerostart-target jp-Zerostart-line" title={target?.path}>
+        <p className="jp-Zerostart-target" title={target?.path}>
           {target
             ? trans.__('Restores into %1', baseName(target.path))
             : trans.__('Open a notebook to restore a snapshot into it.')}
@@ -80,7 +80,7 @@ interface ISnapshotProps {
 }
 
 function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX.Element {
-  const { name, created, notebook, bytes, gpu_bytes, tier, kernel_seconds = 0 } = snapshot;
+  const { name, created, notebook, bytes, gpu_bytes, tier, reason, trusted } = snapshot;
   const when = new Date(created * 1000);
   const title = React.useId();
   return (
@@ -106,14 +106,18 @@ function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX
         </time>
         {notebook && <span title={notebook}>{` · ${baseName(notebook)}`}</span>}
       </div>
-      <div className="jp-Zerostart-detail">
+      <div className="jp-Zerostart-detail" title={reason || undefined}>
         {sizeText(bytes)}
         {gpu_bytes > 0 && ` · ${trans.__('GPU %1', sizeText(gpu_bytes))}`}
         {` · ${tierText(tier, trans)}`}
       </div>
-      {kernel_seconds >= 1 && (
+      <div className="jp-Zerostart-detail">{worthText(snapshot, trans)}</div>
+      {trusted === false && (
         <div className="jp-Zerostart-detail">
-          {trans.__('Saves running for %1', secondsText(kernel_seconds))}
+          {trans.__(
+            'Imported. Its code runs once you trust it: %zs_snapshot restore %1 --trust',
+            name
+          )}
         </div>
       )}
       <div className="jp-Zerostart-buttons">
@@ -139,6 +143,20 @@ function Snapshot({ snapshot, actions, restorable, trans }: ISnapshotProps): JSX
 
 function matches({ name, notebook }: ISnapshot, query: string): boolean {
   return `${name} ${notebook ?? ''}`.toLowerCase().includes(query.trim().toLowerCase());
+}
+
+/** What a restore takes, and what it saves: '' where neither is known. */
+function worthText(snapshot: ISnapshot, trans: TranslationBundle): string {
+  const { restore_seconds = 0, kernel_seconds = 0 } = snapshot;
+  const takes = unbroken(aboutText(restore_seconds));
+  const ran = unbroken(secondsText(kernel_seconds));
+  if (restore_seconds > 0 && kernel_seconds >= 1) {
+    return trans.__('Back in about %1; running took %2', takes, ran);
+  }
+  if (restore_seconds > 0) {
+    return trans.__('Back in about %1', takes);
+  }
+  return kernel_seconds >= 1 ? trans.__('Saves running for %1', ran) : '';
 }
 
 function tierText(tier: string, trans: TranslationBundle): string {

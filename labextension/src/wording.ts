@@ -3,7 +3,7 @@
  * them. Pure; the translation is given.
  */
 
-import { IOperation, current, elapsed, rate, secondsLeft } from './model';
+import { IOperation, IShown, current, elapsed, isFinal, rate, secondsLeft } from './model';
 
 /** What is needed of JupyterLab's `TranslationBundle`. */
 export interface ITranslation {
@@ -43,6 +43,12 @@ export function secondsText(seconds: number): string {
   return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
 }
 
+/** Seconds that are a guess: 0.5 s, 3 s, 2 min 5 s. */
+export function aboutText(seconds: number): string {
+  const guess = seconds < 1 ? Math.max(0.1, seconds).toFixed(1) : Math.round(seconds);
+  return seconds < 60 ? `${guess} s` : secondsText(seconds);
+}
+
 /** How long ago a time was, roughly. */
 export function agoText(then: number, now: number, trans: ITranslation): string {
   const minutes = Math.max(0, Math.round((now - then) / 60));
@@ -56,34 +62,71 @@ export function agoText(then: number, now: number, trans: ITranslation): string 
   return hours < 24 ? trans.__('%1 h ago', hours) : trans.__('%1 d ago', Math.round(hours / 24));
 }
 
-/** The headline of an operation: what it does, did or failed to do, and with what. */
+/** The headline of an operation: what it does, did or could not do, and with what. */
 export function headline(operation: IOperation, trans: ITranslation): string {
   const { kind, title, state } = operation;
-  const did = state === 'done';
+  const said = (doing: string, did: string, failed: string) =>
+    state === 'done' ? did : state === 'failed' ? failed : doing;
   switch (kind) {
     case 'install':
-      return did ? trans.__('Installed %1', title) : trans.__('Installing %1', title);
+      return said(
+        trans.__('Installing %1', title),
+        trans.__('Installed %1', title),
+        trans.__('Could not install %1', title)
+      );
     case 'load':
-      return did ? trans.__('Loaded %1', title) : trans.__('Loading %1', title);
+      return said(
+        trans.__('Loading %1', title),
+        trans.__('Loaded %1', title),
+        trans.__('Could not load %1', title)
+      );
     case 'snapshot':
-      return did ? trans.__('Saved snapshot %1', title) : trans.__('Saving snapshot %1', title);
+      return said(
+        trans.__('Saving snapshot %1', title),
+        trans.__('Saved snapshot %1', title),
+        trans.__('Could not save snapshot %1', title)
+      );
     case 'restore':
-      return did ? trans.__('Restored %1', title) : trans.__('Restoring %1', title);
+      return said(
+        trans.__('Restoring %1', title),
+        trans.__('Restored %1', title),
+        trans.__('Could not restore %1', title)
+      );
     case 'import':
-      return did ? trans.__('Imported %1', title) : trans.__('Importing %1', title);
+      return said(
+        trans.__('Importing %1', title),
+        trans.__('Imported %1', title),
+        trans.__('Could not import %1', title)
+      );
     case 'verify':
-      return did ? trans.__('Verified %1', title) : trans.__('Verifying %1', title);
+      return said(
+        trans.__('Verifying %1', title),
+        trans.__('Verified %1', title),
+        trans.__('Could not verify %1', title)
+      );
     case 'export':
-      return did ? trans.__('Exported %1', title) : trans.__('Exporting %1', title);
+      return said(
+        trans.__('Exporting %1', title),
+        trans.__('Exported %1', title),
+        trans.__('Could not export %1', title)
+      );
     case 'setup':
-      return did ? trans.__('Set up %1', title) : trans.__('Setting up %1', title);
+      return said(
+        trans.__('Setting up %1', title),
+        trans.__('Set up %1', title),
+        trans.__('Could not set up %1', title)
+      );
     default:
       return `${kind} ${title}`;
   }
 }
 
-/** How far a running operation is: amount, rate, time left, as far as they are known. */
-export function progressText(operation: IOperation, trans: ITranslation): string {
+/**
+ * How far a running operation is: amount, rate, time left, as far as they are known.
+ *
+ * Where nothing was heard of it for so many seconds, a rate and a time left would be made up.
+ */
+export function progressText(operation: IOperation, trans: ITranslation, quiet = 0): string {
   const parts: string[] = [];
   const { done, total, unit, items } = operation;
   if (unit === 'bytes') {
@@ -91,13 +134,17 @@ export function progressText(operation: IOperation, trans: ITranslation): string
       parts.push(
         total === null ? sizeText(done) : trans.__('%1 of %2', sizeText(done), sizeText(total))
       );
-      parts.push(rateText(rate(operation)));
+      if (quiet === 0) {
+        parts.push(rateText(rate(operation)));
+      }
     }
   } else if (total !== null) {
     parts.push(trans.__('%1 of %2', done, total));
   }
   const left = secondsLeft(operation);
-  if (left !== null) {
+  if (quiet > 0) {
+    parts.push(trans.__('no news for %1', aboutText(quiet)));
+  } else if (left !== null) {
     parts.push(trans.__('%1 left', secondsText(left)));
   }
   if (items.length > 1) {
@@ -108,7 +155,7 @@ export function progressText(operation: IOperation, trans: ITranslation): string
 }
 
 /** The same with spaces that do not end a line: a number stays with its unit. */
-function unbroken(part: string): string {
+export function unbroken(part: string): string {
   return part.replace(/ /g, '\u00a0');
 }
 
@@ -124,6 +171,22 @@ export function resultText(operation: IOperation, trans: ITranslation): string {
   return operation.unit === 'bytes' && operation.done > 0
     ? trans.__('%1 in %2', sizeText(operation.done), seconds)
     : trans.__('in %1', seconds);
+}
+
+/** The latest thing that began or ended, in a sentence: not every number on the way. */
+export function newsText(
+  running: readonly IShown[],
+  ended: readonly IShown[],
+  trans: ITranslation
+): string {
+  const began = running.map(({ operation }) => ({ operation, at: operation.started }));
+  const ends = ended.map(({ operation }) => ({ operation, at: operation.updated }));
+  const latest = [...ends, ...began].sort((a, b) => b.at - a.at)[0]?.operation;
+  if (latest === undefined) {
+    return '';
+  }
+  const head = headline(latest, trans);
+  return isFinal(latest.state) ? `${head}. ${resultText(latest, trans)}` : head;
 }
 
 /** What a screen reader is told of a bar. */

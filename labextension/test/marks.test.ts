@@ -10,7 +10,11 @@ const undo: IUndo = {
     [3, checksum('a = 1')],
     [6, checksum('b = 2')]
   ],
-  gaps: [[4, 'a thread runs']],
+  gaps: [
+    [1, checksum('z = 0'), 'only the last 2 are kept'],
+    [4, checksum('import threading'), 'a thread runs'],
+    [7, checksum('d = 4'), 'a GPU is in use']
+  ],
   undone: [[2, checksum('c = 3')]]
 };
 const cell = (number: number, source: string, seen = false) => ({
@@ -30,9 +34,9 @@ describe('checksums', () => {
 
 describe('a cell', () => {
   it('that can be undone says how many go with it', () => {
-    expect(markOf(cell(6, 'b = 2'), undo)).toEqual({ kind: 'undoable', cells: 1 });
-    expect(markOf(cell(3, 'a = 1\n'), undo)).toEqual({ kind: 'undoable', cells: 3 });
-    expect(cellsFrom(4, undo)).toBe(2);
+    expect(markOf(cell(6, 'b = 2'), undo)).toEqual({ kind: 'undoable', cells: 2 });
+    expect(markOf(cell(3, 'a = 1\n'), undo)).toEqual({ kind: 'undoable', cells: 4 });
+    expect(cellsFrom(4, undo)).toBe(3);
   });
 
   it('that was undone says so', () => {
@@ -45,11 +49,18 @@ describe('a cell', () => {
   });
 
   it('that was run in this page may have changed since', () => {
-    expect(markOf(cell(6, 'b = 2  # edited', true), undo)).toEqual({ kind: 'undoable', cells: 1 });
+    expect(markOf(cell(6, 'b = 2  # edited', true), undo)).toEqual({ kind: 'undoable', cells: 2 });
   });
 
-  it('that has no point has no mark', () => {
-    expect(markOf(cell(4, 'import threading', true), undo)).toBeNull();
+  it('that has no point, among those that have one or after them, says why', () => {
+    expect(markOf(cell(4, 'import threading'), undo)).toEqual({ kind: 'gap', why: 'a thread runs' });
+    expect(markOf(cell(7, 'd = 4'), undo)).toEqual({ kind: 'gap', why: 'a GPU is in use' });
+    expect(markOf(cell(4, 'another kernel ran this'), undo)).toBeNull();
+  });
+
+  it('that is older than all points has no mark', () => {
+    expect(markOf(cell(1, 'z = 0'), undo)).toBeNull();
+    expect(markOf(cell(7, 'd = 4'), { ...undo, cells: [] })).toBeNull();
   });
 });
 

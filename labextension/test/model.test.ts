@@ -5,7 +5,9 @@ import { describe, expect, it } from 'vitest';
 import {
   IChange,
   IEvent,
+  IListed,
   IOperation,
+  Sources,
   absorb,
   current,
   fold,
@@ -23,6 +25,16 @@ interface ICase {
 
 const corpus: ICase[] = JSON.parse(
   readFileSync(new URL('../../tests/corpus/activity.json', import.meta.url), 'utf8')
+);
+
+interface ISeveral {
+  name: string;
+  readings: IListed[][];
+  heard: IChange[];
+}
+
+const several: ISeveral[] = JSON.parse(
+  readFileSync(new URL('../../tests/corpus/sources.json', import.meta.url), 'utf8')
 );
 
 /** An operation as `OperationView.as_json` writes it. */
@@ -50,6 +62,25 @@ describe('the fold', () => {
     const before = fold(new Map(), [event({ state: 'waiting' })]);
     fold(before, [event({ state: 'done' })]);
     expect(before.get('load-1')?.state).toBe('waiting');
+  });
+});
+
+describe('several kernels', () => {
+  /** Those that say anything, in any order. */
+  const said = (sources: Sources) =>
+    Object.fromEntries(
+      [...sources].filter(([, { activity, undo }]) => activity.size > 0 || undo !== null)
+    );
+
+  it.each(several)('agree with what the server reads: $name', ({ readings, heard }) => {
+    const before = fromListing(readings[0]);
+    expect(said(heard.reduce(absorb, before))).toEqual(said(fromListing(readings.at(-1)!)));
+  });
+
+  it.each(several)('are not harmed by hearing it twice: $name', ({ readings, heard }) => {
+    const after = heard.reduce(absorb, fromListing(readings[0]));
+    const last = heard.slice(-1).filter(each => each.gone.length === 0);
+    expect(said(last.reduce(absorb, after))).toEqual(said(after));
   });
 });
 

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 
-import { IOperation } from '../src/model';
+import { IOperation, isFinal } from '../src/model';
 import {
+  aboutText,
   agoText,
   headline,
+  newsText,
   progressText,
   rateText,
   resultText,
@@ -56,6 +58,13 @@ describe('amounts', () => {
   ])('%d seconds are %s', (seconds, text) => expect(secondsText(seconds)).toBe(text));
 
   it.each([
+    [0.01, '0.1 s'],
+    [0.47, '0.5 s'],
+    [3.4, '3 s'],
+    [125.3, '2 min 5 s']
+  ])('a guess of %d seconds is %s', (seconds, text) => expect(aboutText(seconds)).toBe(text));
+
+  it.each([
     [-5, 'just now'],
     [20, 'just now'],
     [150, '3 min ago'],
@@ -88,6 +97,12 @@ describe('an operation', () => {
     expect(progressText(operation, trans).split(' ')).toHaveLength(5);
   });
 
+  it('that nothing is heard of has no rate and no time left', () => {
+    expect(plain(progressText(operation, trans, 40))).toBe(
+      '1.00 GiB of 2.00 GiB · no news for 40 s'
+    );
+  });
+
   it('counts what is not bytes', () => {
     const steps = { ...operation, unit: 'steps', done: 2, total: 5, updated: 100 };
     expect(plain(progressText(steps, trans))).toBe('2 of 5');
@@ -100,12 +115,31 @@ describe('an operation', () => {
 
   it.each([
     ['done', null, 'Installed torch', '1.00 GiB in 10.0 s'],
-    ['failed', 'No space left.', 'Installing torch', 'No space left.'],
+    ['failed', 'No space left.', 'Could not install torch', 'No space left.'],
     ['cancelled', 'cancelled', 'Installing torch', 'Cancelled after 10.0 s']
   ] as const)('that is %s says so', (state, error, head, result) => {
     const ended = { ...operation, state, error };
     expect(headline(ended, trans)).toBe(head);
     expect(resultText(ended, trans)).toBe(result);
+  });
+
+  it('is news when it begins and when it ends, and not in between', () => {
+    const news = (...all: IOperation[]) => {
+      const [ended, running] = [true, false].map(over =>
+        all.filter(each => isFinal(each.state) === over).map(each => ({ kernel: 'k', operation: each }))
+      );
+      return newsText(running, ended, trans);
+    };
+    const second = { ...operation, id: 'load-2', kind: 'load', title: 'model', started: 105 };
+    expect(news()).toBe('');
+    expect(news(operation)).toBe('Installing torch');
+    expect(news({ ...operation, done: 3, updated: 200 })).toBe('Installing torch');
+    expect(news(operation, second)).toBe('Loading model');
+    const failed = { ...operation, state: 'failed', error: 'No space left.', updated: 107 } as const;
+    expect(news(failed, second)).toBe('Could not install torch. No space left.');
+    expect(news(failed, { ...second, done: 5, updated: 300 })).toBe(
+      'Could not install torch. No space left.'
+    );
   });
 
   it('says what is done with it, for each kind', () => {

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.e2e.notebook import write
+from tests.e2e.stage import Stage, set_up
 from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve, share_criu, until
 
 BUILT = ROOT / "zerostart_jupyter" / "labextension"
@@ -67,15 +69,20 @@ def settings(home: Path, plugin: str, **values: object) -> None:
     path.write_text(json.dumps(values))
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
-    """A JupyterLab with the panel as it was built from this checkout."""
+def install(home: Path) -> None:
+    """Put the panel as it was built from this checkout where a JupyterLab of this home finds it."""
     assert (BUILT / "package.json").exists(), "the panel is not built: run `make setup`"
-    home = tmp_path_factory.mktemp("lab")
     (home / "data" / "labextensions").mkdir(parents=True)
     (home / "data" / "labextensions" / "zerostart-jupyter").symlink_to(BUILT)
     quiet = {"fetchNews": "false", "checkForUpdates": False}
     settings(home, "@jupyterlab/apputils-extension:notification", **quiet)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A JupyterLab with the panel."""
+    home = tmp_path_factory.mktemp("lab")
+    install(home)
     share_criu(home / "cache")
     with serve(home, module="jupyterlab", options=EXPOSED) as running:
         yield running
@@ -114,6 +121,32 @@ def visit(lab: Jupyter, browser: Browser, request: pytest.FixtureRequest) -> Ite
             ARTIFACTS.mkdir(exist_ok=True)
             page.screenshot(path=ARTIFACTS / f"failed-{request.node.name}-{number}.png")
         context.close()
+
+
+@pytest.fixture(scope="module")
+def shared(lab: Jupyter, browser: Browser) -> Iterator[Stage]:
+    """One page for a whole module: JupyterLab takes longer to load than most tests to run."""
+    name = write(lab.home / "notebooks", "training.ipynb")
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE * 1000)
+    stage = Stage(context.new_page(), lab)
+    stage.open()
+    stage.page.goto(f"{lab.url}lab/tree/{name}?token={TOKEN}&reset")
+    show_panel(stage.page)
+    set_up(stage)
+    yield stage
+    context.close()
+
+
+@pytest.fixture
+def stage(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The shared page as a person sees the panel first: nothing has happened yet."""
+    shared.theme("Light")
+    shared.show()
+    yield shared
+    if request.node.stash.get(FAILED, False):
+        ARTIFACTS.mkdir(exist_ok=True)
+        shared.page.screenshot(path=ARTIFACTS / f"failed-{request.node.name}.png")
 
 
 @pytest.fixture

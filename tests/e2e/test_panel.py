@@ -1,101 +1,248 @@
-"""The panel, shown what status files say: in light and dark, by keyboard, to a screen reader."""
+"""The panel, shown what status files say: in each state, by keyboard, to a screen reader."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Visit, show_panel
-from tests.servers.jupyter import ROOT, Jupyter
+from tests.e2e.stage import MIB, Stage, busy, gpu, points, several, snapshot, writing
 from zerostart_jupyter.core.errors import Cancelled
-from zerostart_jupyter.core.events import Event, Hub, State, operation
-from zerostart_jupyter.core.status import StatusFile
+from zerostart_jupyter.core.events import Operation, operation
 
-MIB = 1 << 20
 Keep = Callable[[Page, str], Path]
+State = Callable[[Stage], contextlib.AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def kernel(lab: Jupyter, name: str) -> Iterator[Hub]:
-    """A hub whose events go to the status file of the kernel with this id."""
-    hub = Hub(interval=0.01)
-    status = StatusFile(lab.status / f"kernel-{name}", "kernel", {}, hub)
-    try:
-        yield hub
-    finally:
-        status.close()
+def first_sight(stage: Stage) -> Iterator[None]:
+    stage.show()
+    expect(stage.page.get_by_text("%zs_install torch")).to_be_visible()
+    expect(stage.page.get_by_text("%zs_snapshot save ready")).to_be_visible()
+    activity = stage.region("Activity")
+    expect(activity).to_contain_text("2 of 3 checks of this machine pass; not snapshot: park.")
+    expect(stage.region("GPU")).to_contain_text("no NVIDIA driver")
+    yield
 
 
 @contextlib.contextmanager
-def busy(lab: Jupyter) -> Iterator[Hub]:
-    """A kernel in the midst of an install and a load, with work behind it that went either way."""
-    now = time.time()
-    with kernel(lab, "busy") as hub:
-
-        def tell(work: str, title: str, item: str, state: State, ago: float, **more: Any) -> None:
-            kind = work.partition("-")[0]
-            step = {"done": 0, "total": None, "unit": "bytes", **more}
-            hub.emit(Event(work, kind, title, item, state, time=now - ago, **step))
-
-        model = "all-minilm-l6-v2/model.safetensors"
-        tell("load-1", model, "", State.WAITING, 60)
-        tell("load-1", model, "", State.DONE, 59.93, done=91 * MIB, total=91 * MIB)
-        full = "There is no space left on the disk. Free 2.1 GiB and save it again."
-        tell("snapshot-1", "before-training", "", State.WAITING, 30)
-        tell("snapshot-1", "before-training", "", State.FAILED, 29.5, unit="steps", error=full)
-        wheels = "torch, transformers"
-        tell("install-1", wheels, "", State.WAITING, 2.4)
-        tell("install-1", wheels, "numpy", State.DONE, 1.0, done=16 * MIB, total=16 * MIB)
-        tell("install-1", wheels, "torch", State.RUNNING, 0.1, done=300 * MIB, total=800 * MIB)
-        tell("install-1", wheels, "", State.RUNNING, 0, done=412 * MIB, total=1240 * MIB)
-        tell("load-2", "Qwen/Qwen3-8B", "", State.WAITING, 0)
-        yield hub
-
-
-def violations(page: Page) -> list[Any]:
-    """What axe-core has against the panel: each rule, and where it is broken."""
-    page.add_script_tag(path=ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js")
-    found = page.evaluate("axe.run('#zerostart-panel')")
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
-
-
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_first_sight_teaches(visit: Visit, keep: Keep, theme: str) -> None:
-    page = visit(theme=theme)
-    expect(page.get_by_text("%zs_install torch")).to_be_visible()
-    expect(page.get_by_role("region", name="GPU")).to_contain_text("NVIDIA")
-    keep(page, f"panel-empty-{theme.lower()}")
-
-
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_shows_what_kernels_do(lab: Jupyter, visit: Visit, keep: Keep, theme: str) -> None:
-    page = visit(theme=theme)
-    with busy(lab) as hub:
-        activity = page.get_by_role("region", name="Activity")
+def several_operations(stage: Stage) -> Iterator[None]:
+    with busy(stage.lab, stage.kernel):
+        activity = stage.region("Activity")
         bar = activity.get_by_role("progressbar", name="Installing torch, transformers")
         expect(bar).to_have_attribute("value", str(412 * MIB))
-        expect(activity).to_contain_text("412.0 MiB of 1.21 GiB · 180.0 MB/s · 4.8 s left")
-        expect(activity).to_contain_text("1 of 2 items")
-        expect(activity).to_contain_text("Loaded all-minilm-l6-v2/model.safetensors")
-        expect(activity).to_contain_text("There is no space left on the disk.")
-        keep(page, f"panel-activity-{theme.lower()}")
-        with operation("setup", "criu", hub=hub):
-            expect(activity.get_by_role("status")).to_have_text("Installing torch, transformers")
-            expect(activity.get_by_role("progressbar")).to_have_count(3)
-        expect(activity).to_contain_text("Set up criu")
-    expect(activity).to_contain_text("Nothing is running.")
+        for told in (
+            "412.0 MiB of 1.21 GiB · 180.0 MB/s · 4.8 s left · 1 of 2 items",
+            "Loaded all-minilm-l6-v2/model.safetensors",
+            "Could not save snapshot before-training",
+            "There is no space left on the disk.",
+            "Cancelled after 2.0 s",
+        ):
+            expect(activity).to_contain_text(told)
+        yield
 
 
-def test_running_things_cancel_and_delete_nothing(lab: Jupyter, visit: Visit, keep: Keep) -> None:
-    page = visit()
-    with kernel(lab, "stopped") as hub:
+@contextlib.contextmanager
+def a_kernel_that_is_not_heard_of(stage: Stage) -> Iterator[None]:
+    with busy(stage.lab, "frozen"):
+        expect(stage.page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
+        stage.page.clock.fast_forward(40_000)
+        activity = stage.region("Activity")
+        expect(activity).to_contain_text("412.0 MiB of 1.21 GiB · no news for 4")
+        expect(activity).not_to_contain_text("MB/s")
+        yield
+
+
+@contextlib.contextmanager
+def a_gpu_and_a_parked_kernel(stage: Stage) -> Iterator[None]:
+    stage.show(gpu=gpu(stage.kernel))
+    section = stage.region("GPU")
+    expect(section.get_by_role("button", name="Park what training.ipynb has")).to_be_visible()
+    expect(section.get_by_role("button", name="Wake what kernel bbbbbbbb")).to_be_visible()
+    expect(section).to_contain_text("No kernel holds any of it.")
+    yield
+
+
+@contextlib.contextmanager
+def snapshots_of_each_sort(stage: Stage) -> Iterator[None]:
+    stage.show(*several())
+    section = stage.region("Snapshots")
+    trained = section.get_by_role("listitem", name="trained")
+    expect(trained).to_contain_text("8.79 GiB · GPU 16.00 GiB · whole process")
+    expect(trained).to_contain_text("Back in about 7 s; running took 1 min 15 s")
+    expect(section.get_by_role("listitem", name="of-a-colleague")).to_contain_text("--trust")
+    yield
+
+
+@contextlib.contextmanager
+def five_hundred_snapshots(stage: Stage) -> Iterator[None]:
+    stage.show(*[snapshot(f"run-{number}", ago=86400 - number) for number in range(500)])
+    expect(stage.region("Snapshots").get_by_role("listitem")).to_have_count(50)
+    yield
+
+
+@contextlib.contextmanager
+def a_restore_being_confirmed(stage: Stage) -> Iterator[None]:
+    stage.show(snapshot("trained"))
+    stage.page.get_by_role("button", name="Restore trained here").click()
+    dialog = stage.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("is discarded; the notebook itself stays as it is")
+    expect(dialog.get_by_label("Save the present state as a snapshot first")).to_be_visible()
+    yield
+    stage.page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+
+
+@contextlib.contextmanager
+def a_restore_that_failed(stage: Stage) -> Iterator[None]:
+    stage.show(snapshot("trained"))
+    missing = "Snapshot 'trained' needs model.safetensors, which has changed since it was saved."
+    remedy = "Put the file back, or save a new snapshot."
+    stage.restore = {"status": 409, "json": {"message": missing, "remedy": remedy}}
+    stage.page.get_by_role("button", name="Restore trained here").click()
+    stage.page.get_by_role("dialog").get_by_role("button", name="Restore").click()
+    toast = stage.page.locator(".jp-toast-message")
+    expect(toast).to_have_text(f"{missing} {remedy}")
+    yield
+    stage.page.get_by_role("button", name="Hide notification").click()
+    expect(toast).to_have_count(0)
+
+
+@contextlib.contextmanager
+def marks_with_a_gap(stage: Stage) -> Iterator[None]:
+    with writing(stage.lab, stage.kernel, undo=points()):
+        button = stage.page.get_by_role("button", name="Undo cell [1] and what ran after it")
+        expect(button).to_have_text("↶3")
+        gap = "Cell [2] cannot be gone back to: this kernel had the thread 'Thread-7'."
+        expect(stage.page.get_by_role("img", name=gap)).to_be_visible()
+        last = stage.page.locator(".jp-CodeCell").nth(3).locator(".jp-InputPrompt")
+        expect(last).to_have_css("text-decoration-line", "line-through")
+        yield
+    expect(button).to_have_count(0)
+
+
+@contextlib.contextmanager
+def what_doctor_found(stage: Stage) -> Iterator[None]:
+    stage.show()
+    stage.region("Activity").get_by_role("button", name="What works here").click()
+    dialog = stage.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Use a machine with a GPU.")
+    yield
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+
+
+@contextlib.contextmanager
+def a_server_without_the_extension(stage: Stage) -> Iterator[None]:
+    everything = "**/zerostart/api/**"
+    stage.page.route(everything, lambda route: route.fulfill(status=404, body="not here"))
+    stage.page.evaluate("jupyterapp.commands.execute('zerostart:refresh').catch(() => undefined)")
+    alert = stage.page.locator("#zerostart-panel").get_by_role("alert")
+    try:
+        expect(alert).to_contain_text("jupyter server extension enable zerostart_jupyter")
+        yield
+    finally:
+        stage.page.unroute(everything)
+    stage.refresh()
+    expect(alert).to_have_text("")
+
+
+STATES: list[State] = [
+    first_sight,
+    several_operations,
+    a_kernel_that_is_not_heard_of,
+    a_gpu_and_a_parked_kernel,
+    snapshots_of_each_sort,
+    five_hundred_snapshots,
+    a_restore_being_confirmed,
+    a_restore_that_failed,
+    marks_with_a_gap,
+    what_doctor_found,
+    a_server_without_the_extension,
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("theme", ["Light", "Dark", "Dark High Contrast", "forced"])
+def test_each_state_is_told_to_everybody(stage: Stage, keep: Keep, theme: str) -> None:
+    """Axe has nothing against it, and a picture of it is kept for whoever can see."""
+    stage.theme(theme)
+    slug = theme.lower().replace(" ", "-")
+    for state in STATES:
+        with state(stage):
+            keep(stage.page, f"panel-{state.__name__.replace('_', '-')}-{slug}")
+            assert stage.violations() == [], state.__name__
+
+
+def test_a_search_finds_among_many(stage: Stage) -> None:
+    with five_hundred_snapshots(stage):
+        section = stage.region("Snapshots")
+        expect(section.get_by_role("listitem").first).to_contain_text("run-499")
+        section.get_by_label("Search snapshots").fill("run-7")
+        expect(section.get_by_role("listitem")).to_have_count(11)
+        section.get_by_label("Search snapshots").fill("no such")
+        expect(section).to_contain_text("No snapshot is called that.")
+        section.get_by_label("Search snapshots").fill("")
+        section.get_by_role("button", name="Show all 500").click()
+        expect(section.get_by_role("listitem")).to_have_count(500)
+        section.get_by_role("button", name="Show the newest only").click()
+
+
+COUNT = """
+() => {
+    window.said = [];
+    const status = document.querySelector('#zerostart-panel [role=status]');
+    const note = () => window.said.push(status.textContent);
+    const all = {childList: true, characterData: true, subtree: true};
+    new MutationObserver(note).observe(status, all);
+}
+"""
+
+
+def test_a_screen_reader_hears_of_beginnings_and_ends(stage: Stage) -> None:
+    """Progress is in the bar for who asks for it; what is read out of itself does not flood."""
+    stage.page.evaluate(COUNT)
+    with writing(stage.lab, "talkative") as hub:
+        with operation("load", "weights", hub=hub) as work:
+            bar = stage.page.get_by_role("progressbar", name="Loading weights")
+            for step in range(1, 8):
+                work.update("", step * MIB, 8 * MIB)
+                expect(bar).to_have_attribute("value", str(step * MIB))
+        expect(stage.region("Activity")).to_contain_text("Loaded weights")
+    expect(stage.region("Activity")).to_contain_text("Nothing is running.")
+    began, ended, *rest = stage.page.evaluate("window.said")
+    assert began == "Loading weights"
+    assert ended.startswith("Loaded weights. ")
+    assert [each for each in rest if each] == []
+
+
+def cancelled(work: Operation, page: Page) -> None:
+    """Until a request of the page has come all the way to the work; raises Cancelled."""
+    while True:
+        page.wait_for_timeout(50)
+        work.check()
+
+
+def test_one_of_several_kernels_is_cancelled(stage: Stage) -> None:
+    activity = stage.region("Activity")
+    with writing(stage.lab, "one") as one, writing(stage.lab, "two") as two:
+        with operation("install", "numpy", hub=two) as other:
+            with contextlib.suppress(Cancelled), operation("install", "torch", hub=one) as work:
+                expect(activity.get_by_role("progressbar")).to_have_count(2)
+                activity.get_by_role("button", name="Cancel: Installing torch").click()
+                cancelled(work, stage.page)
+            expect(activity).to_contain_text("Cancelled after")
+            expect(activity.get_by_role("progressbar", name="Installing numpy")).to_be_visible()
+            other.check()
+        expect(activity).to_contain_text("Installed numpy")
+
+
+def test_running_things_cancel_and_delete_nothing(stage: Stage, keep: Keep) -> None:
+    page = stage.page
+    with writing(stage.lab, "stopped") as hub:
         with contextlib.suppress(Cancelled), operation("install", "torch", hub=hub) as work:
             expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
             page.evaluate("jupyterapp.commands.execute('running:show-panel')")
@@ -106,130 +253,86 @@ def test_running_things_cancel_and_delete_nothing(lab: Jupyter, visit: Visit, ke
             dialog = page.get_by_role("dialog")
             expect(dialog).to_contain_text("all snapshots stay")
             dialog.get_by_role("button", name="Cancel All Operations").click()
-            while True:  # until the page's request has come all the way
-                page.wait_for_timeout(50)
-                work.check()
+            cancelled(work, page)
         expect(running.get_by_text("Installing torch")).to_have_count(0)
+    page.evaluate("jupyterapp.commands.execute('zerostart:show-panel')")
 
 
-def snapshot(number: int) -> dict[str, Any]:
-    """A snapshot as the server lists it; higher numbers are newer."""
-    return {
-        "name": f"run-{number}",
-        "id": f"id-{number}",
-        "tier": "process",
-        "created": time.time() - 86400 + number,
-        "notebook": "training.ipynb",
-        "bytes": 300 * MIB,
-        "gpu_bytes": 0,
-        "parent": None,
-        "kernel_seconds": 75.0,
+FOCUS = """
+() => {
+    const active = document.activeElement;
+    if (!active.closest('#zerostart-panel')) {
+        return null;
     }
-
-
-def test_many_snapshots(visit: Visit, keep: Keep) -> None:
-    page = visit()
-    body = {"snapshots": [snapshot(number) for number in range(500)]}
-    page.route("**/zerostart/api/snapshots?*", lambda route: route.fulfill(json=body))
-    page.evaluate("jupyterapp.commands.execute('zerostart:refresh')")
-    section = page.get_by_role("region", name="Snapshots")
-    expect(section.get_by_role("listitem")).to_have_count(50)
-    expect(section.get_by_role("listitem").first).to_contain_text("run-499")
-    keep(page, "panel-many")
-    section.get_by_label("Search snapshots").fill("run-7")
-    expect(section.get_by_role("listitem")).to_have_count(11)
-    section.get_by_label("Search snapshots").fill("")
-    section.get_by_role("button", name="Show all 500").click()
-    expect(section.get_by_role("listitem")).to_have_count(500)
-
-
-GPU = {
-    "ok": True,
-    "reason": "",
-    "remedy": "",
-    "devices": [{"index": 0, "name": "NVIDIA H100", "used": 30_000 * MIB, "total": 81_559 * MIB}],
-    "kernels": [{"kernel": "aaaaaaaa-1", "device": 0, "bytes": 29_000 * MIB}],
-    "parked": [{"kernel": "bbbbbbbb-2", "bytes": 12_000 * MIB}],
+    const {outlineStyle, outlineWidth} = getComputedStyle(active);
+    const name = active.getAttribute('aria-label') ?? active.textContent;
+    return {name, seen: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2};
 }
+"""
 
 
-def test_a_gpu_in_high_contrast(lab: Jupyter, visit: Visit, keep: Keep) -> None:
-    """What the server would say of a GPU, which this machine need not have."""
-    page = visit()
-    page.emulate_media(forced_colors="active")
-    page.route("**/zerostart/api/gpu?*", lambda route: route.fulfill(json=GPU))
-    page.reload()
-    show_panel(page)
-    section = page.get_by_role("region", name="GPU")
-    expect(section).to_contain_text("NVIDIA H100")
-    expect(section.get_by_role("progressbar", name="NVIDIA H100")).to_be_visible()
-    expect(section.get_by_role("button", name="Park what kernel aaaaaaaa")).to_be_visible()
-    expect(section.get_by_role("button", name="Wake what kernel bbbbbbbb")).to_be_visible()
-    with busy(lab):
-        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
-        assert violations(page) == []
-        keep(page, "panel-high-contrast")
-
-
-def test_a_late_page_shows_what_is_under_way(lab: Jupyter, visit: Visit) -> None:
-    with busy(lab):
-        page = visit()
-        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
-        page.reload()
-        show_panel(page)
-        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
-
-
-def test_cancel_by_keyboard(lab: Jupyter, visit: Visit) -> None:
-    page = visit()
-    with kernel(lab, "stopped") as hub:
+def test_every_control_is_reached_and_used_by_keyboard(stage: Stage) -> None:
+    page, press = stage.page, stage.page.keyboard.press
+    stage.show(*several(), gpu=gpu(stage.kernel))
+    with writing(stage.lab, "stopped") as hub:
         with contextlib.suppress(Cancelled), operation("install", "torch", hub=hub) as work:
-            cancel(page, "Installing torch")
-            while True:  # until the page's request has come all the way
-                page.wait_for_timeout(50)
-                work.check()
-        expect(page.get_by_role("region", name="Activity")).to_contain_text("Cancelled after")
+            page.get_by_role("button", name="Cancel: Installing torch").wait_for()
+            controls = page.locator("#zerostart-panel").locator("button, input")
+            names = "all => all.map(each => each.getAttribute('aria-label') ?? each.textContent)"
+            expected = controls.evaluate_all(names)
+            page.locator('[data-id="zerostart-panel"]').focus()
+            assert [each["name"] for each in through(page)] == expected
+            assert len(expected) == 1 + 2 + 5 * 4
+            tab_to(page, "Cancel: Installing torch")
+            press("Enter")
+            cancelled(work, page)
+        expect(stage.region("Activity")).to_contain_text("Cancelled after")
 
-
-def cancel(page: Page, operation: str) -> None:
-    """Reach the button with the Tab key, as somebody without a mouse does, and press it."""
-    button = page.get_by_role("button", name=f"Cancel: {operation}")
-    button.wait_for()
-    page.locator('[data-id="zerostart-panel"]').focus()
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        if button.evaluate("button => button === document.activeElement"):
-            page.keyboard.press("Enter")
-            return
-    raise AssertionError("the Tab key does not reach the button")
-
-
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_accessible(lab: Jupyter, visit: Visit, theme: str) -> None:
-    page = visit(theme=theme)
-    with busy(lab):
-        expect(page.get_by_role("progressbar", name="Installing torch")).to_be_visible()
-        told = violations(page)
-    assert told == [], json.dumps(told, indent=1)
-
-
-def test_a_server_without_the_extension_is_explained(lab: Jupyter, visit: Visit) -> None:
-    page = visit()
-    page.route("**/zerostart/api/**", lambda route: route.fulfill(status=404, body="not here"))
-    page.evaluate("jupyterapp.commands.execute('zerostart:refresh').catch(() => undefined)")
-    expect(page.get_by_role("alert")).to_contain_text(
-        "jupyter server extension enable zerostart_jupyter"
-    )
-    page.unroute("**/zerostart/api/**")
-    page.evaluate("jupyterapp.commands.execute('zerostart:refresh')")
-    expect(page.get_by_role("alert")).to_have_text("")
-
-
-def test_doctor_says_what_works_here(visit: Visit, keep: Keep) -> None:
-    page = visit()
-    page.evaluate("void jupyterapp.commands.execute('zerostart:doctor')")
+    tab_to(page, "Restore trained here")
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("python")
-    keep(page, "doctor")
-    dialog.get_by_role("button", name="Close").click()
+    press("Enter")
+    expect(dialog).to_contain_text("Restore trained?")
+    press("Escape")
     expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name="Restore trained here")).to_be_focused()
+
+    asked = []
+    page.on("request", lambda each: asked.append(each.url) if each.method == "POST" else None)
+    body = {"id": "r", "kernel": stage.kernel, "snapshot": "trained", "seconds": 0.5}
+    stage.restore = {"status": 200, "json": body}
+    press("Enter")
+    expect(dialog.get_by_role("button", name="Restore")).to_be_focused()
+    press("Enter")
+    expect(page.locator(".jp-toast-message")).to_contain_text("Restored trained in 0.50 s")
+    assert len([each for each in asked if "/restore?" in each]) == 1
+    page.get_by_role("button", name="Hide notification").click()
+
+    press("Control+Shift+c")
+    palette = page.locator("#modal-command-palette input")
+    palette.fill("keep undo points")
+    expect(page.locator("#modal-command-palette .lm-mod-active")).to_contain_text(
+        "Keep Undo Points"
+    )
+    press("Escape")
+
+
+def through(page: Page) -> list[dict[str, object]]:
+    """What the Tab key reaches in the panel, in that order; each must be seen to have the focus."""
+    reached = []
+    page.keyboard.press("Tab")
+    while (focus := page.evaluate(FOCUS)) is not None:
+        assert focus["seen"], focus
+        reached.append(focus)
+        page.keyboard.press("Tab")
+    return reached
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Go to a control as somebody without a mouse does."""
+    page.locator('[data-id="zerostart-panel"]').focus()
+    page.keyboard.press("Tab")
+    while (focus := page.evaluate(FOCUS)) is not None:
+        if focus["name"] == name:
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"the Tab key does not reach {name!r}")

@@ -153,6 +153,12 @@ def test_the_panel_is_in_notebook_7_too(lab: Jupyter, visit: Visit, tidy: None, 
     expect(output(notebook.run("print(answer)"))).to_have_text("42")
     keep(page, "notebook-7")
 
+    undo = page.locator('[data-jp-item-name="zerostart-undo"]').get_by_role("button")
+    expect(undo).to_be_visible()
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    for entry in ("Undo Cell", "Save Snapshot…", "Restore Snapshot…", "Park GPU"):
+        expect(page.locator(".lm-Menu").get_by_text(entry, exact=True)).to_be_visible()
+
 
 def test_rename_and_delete_ask_and_act(page: Page) -> None:
     notebook = Notebook(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,3 +96,20 @@ def test_a_mark_goes_back_to_before_its_cell(page: Page, keep: Keep) -> None:
     page.reload()  # nothing of this lives in the page alone
     Notebook(page).idle()
     expect(mark(page, number(cells[0]))).to_have_text("↶2")
+
+
+def test_a_cell_that_cannot_be_gone_back_to_says_why(page: Page) -> None:
+    notebook = Notebook(page)
+    keep_points(page)
+    begun = notebook.run("import threading\ndone = threading.Event()")
+    notebook.run("thread = threading.Thread(target=done.wait, name='a-thread')\nthread.start()")
+    gap = notebook.run("done.set()\nthread.join()\nstate = 'after'")
+    notebook.run("state = 'last'")
+    said = page.get_by_role("img", name=f"Cell [{number(gap)}] cannot be gone back to: ")
+    expect(said).to_have_attribute("title", re.compile("the thread 'a-thread'"))
+    expect(mark(page, number(begun))).to_have_text("↶4")
+    toolbar(page).click()
+    expect(page.get_by_text("1 cell undone.")).to_be_visible()
+    toolbar(page).click()
+    told = page.locator(".jp-toast-message").filter(has_text="the thread 'a-thread'")
+    expect(told).to_contain_text("There is no undo point before cell")

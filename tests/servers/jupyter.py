@@ -72,6 +72,7 @@ def environment(home: Path) -> dict[str, str]:
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTER_PLATFORM_DIRS": "1",
+        "JUPYTER_PREFER_ENV_PATH": "0",  # what the tests put there comes before what is installed
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
         "ZEROSTART_CACHE": str(home / "cache"),
     }
@@ -84,8 +85,9 @@ def serve(
     module: str = "jupyter_server",
     options: Sequence[str] = (),
     environ: Mapping[str, str] = {},
+    port: int = 0,
 ) -> Iterator[Jupyter]:
-    """Start a server on a free loopback port and stop it, and its kernels, at the end."""
+    """Start a server on a loopback port, a free one if 0; stop it, and its kernels, at the end."""
     notebooks = home / "notebooks"
     enabled = home / "config" / "jupyter_server_config.d"
     for folder in (notebooks, enabled):
@@ -94,7 +96,8 @@ def serve(
         shutil.copy(file, enabled)
     command = [
         *(sys.executable, "-m", module, "--no-browser", "--allow-root"),
-        *("--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.root_dir={notebooks}"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        f"--ServerApp.root_dir={notebooks}",
         f"--IdentityProvider.token={TOKEN}",
         *options,
     ]

@@ -241,6 +241,16 @@ def test_it_ends_as_the_kernel_ends(python: Kernel) -> None:
     assert python.manager.provisioner.process.poll() == 3
 
 
+def test_a_kernel_that_is_shut_down_does_not_wait_for_its_points(python: Kernel) -> None:
+    """ipykernel ends its process group before itself, again and again until none is left of it."""
+    python.run("x = 1")
+    points = {each.pid for each in psutil.Process(python.pid).children()}
+    eventually(lambda: points == {os.getpgid(each) for each in points})
+    python.manager.request_shutdown()
+    eventually(lambda: python.manager.provisioner.process.poll() is not None)
+    assert python.manager.provisioner.process.poll() == 0
+
+
 def test_the_kernel_ends_with_the_process_that_stands_for_it(python: Kernel, private: Path) -> None:
     python.run("x = 1")
     python.run("z.undo()")

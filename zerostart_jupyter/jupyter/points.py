@@ -59,7 +59,7 @@ class UndoPoints:
             "on": reach.on,
             "bytes": reach.bytes,
             "cells": [[number, self._checksum(number)] for number in reach.cells],
-            "gaps": [list(gap) for gap in reach.gaps[-_TOLD:]],
+            "gaps": [[number, self._checksum(number), why] for number, why in reach.gaps[-_TOLD:]],
             "undone": [[number, self._checksum(number)] for number in undone[-_TOLD:]],
         }
 

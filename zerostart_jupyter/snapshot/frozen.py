@@ -53,6 +53,9 @@ def sleep(
 def _sleep(
     kernel: LiveKernel, inbox: int, answers: int, family: Family, offsets: Mapping[int, int]
 ) -> Message:
+    # Out of the kernel's group: ipykernel ends that, and waits for it, when it is shut down; and
+    # whoever is woken hears of signals from the keeper.
+    os.setsid()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     score = _mark(_FIRST_TO_GO)
     connection = kernel.connection()
@@ -64,7 +67,6 @@ def _sleep(
         from zerostart_jupyter.snapshot import promoted
 
         promoted.obey(kernel.kernel.shell, message, answers)
-    os.setsid()  # signals for the keeper's group come through the keeper
     rebuilt.rebuild(kernel)
     undone.reopen_history(kernel)
     wire.send(answers, {"kind": "ready"})

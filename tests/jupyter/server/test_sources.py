@@ -180,7 +180,7 @@ WRONG = [
 ]
 
 
-UNDO = {"on": True, "bytes": 9, "cells": [[1, 2]], "gaps": [[3, "why"]], "undone": []}
+UNDO = {"on": True, "bytes": 9, "cells": [[1, 2]], "gaps": [[3, 4, "why"]], "undone": []}
 
 
 @pytest.mark.parametrize(

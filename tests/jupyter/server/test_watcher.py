@@ -54,7 +54,7 @@ def test_each_change_is_told_once(watcher: Watcher, hub: Hub, told: list[dict[st
 def test_what_can_be_undone_is_told_when_it_changes(
     watcher: Watcher, tmp_path: Path, told: list[dict[str, Any]]
 ) -> None:
-    points = {"on": True, "bytes": 4096, "cells": [[3, 77]], "gaps": [[2, "no"]], "undone": []}
+    points = {"on": True, "bytes": 4096, "cells": [[3, 77]], "gaps": [[2, 78, "no"]], "undone": []}
     status = StatusFile(tmp_path / "kernel-a", "kernel", {}, Hub())
 
     async def follow() -> None:

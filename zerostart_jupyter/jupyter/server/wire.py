@@ -33,7 +33,10 @@ def undo(body: Any) -> dict[str, Any] | None:
         "on": body["on"],
         "bytes": _number(body["bytes"]),
         "cells": [[_number(number), _number(checksum)] for number, checksum in body["cells"]],
-        "gaps": [[_number(number), _text(reason)] for number, reason in body["gaps"]],
+        "gaps": [
+            [_number(number), _number(checksum), _text(reason)]
+            for number, checksum, reason in body["gaps"]
+        ],
         "undone": [[_number(number), _number(checksum)] for number, checksum in body["undone"]],
     }
 
