@@ -21,12 +21,13 @@ from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import GpuFailed
 from zerostart_jupyter.doctor import doctor
 from zerostart_jupyter.load import availability, pages
-from zerostart_jupyter.snapshot import criu, procfs, tiers
+from zerostart_jupyter.snapshot import criu, permission, procfs, revival
 from zerostart_jupyter.snapshot.gpu import devices, finding
 
 _EVERY = "000001ffffffffff"
 _DOCKERS = "00000000a80425fb"  # what a container's root has by default
 _CRIU = criu.Criu(("criu",), "4.2.1")
+_ALLOWED = Capability(permission.NAMESPACES, True, "allowed to this user")
 _NO_GPU = GpuFailed("This machine has no NVIDIA driver.", remedy="Use a machine with a GPU.")
 
 
@@ -39,6 +40,7 @@ class Place:
     capabilities: str = "0"  # CapEff of proc(5)
     seccomp: str = "0"
     gpu: bool = False
+    isolated: bool = False  # in a kernel that our launcher started
 
     def finds(self) -> dict[str, Capability]:
         """Doctor's lines there, by name."""
@@ -52,7 +54,9 @@ class Place:
         status = {"CapEff": self.capabilities, "Seccomp": self.seccomp}
         yield patch.object(procfs, "status", lambda pid: status)
         yield patch.object(os, "geteuid", lambda: self.user)
-        yield patch.object(tiers, "_SYSCTL", Path(os.devnull))  # nothing is forbidden
+        yield patch.object(permission, "_SYSCTL", Path(os.devnull))  # nothing is forbidden
+        yield patch.object(permission, "namespaces", lambda: _ALLOWED)
+        yield patch.object(revival, "shepherd", lambda: object() if self.isolated else None)
         yield patch.object(criu, "find", lambda settings: _CRIU)
         yield patch.object(pages, "can_populate", lambda: True)
         yield patch.object(devices, "read", self._gpus)
@@ -81,6 +85,7 @@ def _cache() -> Iterator[None]:
 
 PLACES = (
     Place("laptop or server, ordinary user", 1000),
+    Place('the same, kernel "Python 3 (zerostart)"', 1000, isolated=True),
     Place("VM or machine, root", 0, _EVERY),
     Place("container", 0, _DOCKERS, "2"),
     Place("container, `--privileged`", 0, _EVERY),
