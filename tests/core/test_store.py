@@ -114,6 +114,17 @@ class TestTryLock:
         again = store.try_lock("fetch-a")
         assert again is not None
         again.release()
+        again.touch()  # it is nobody's any more
+
+    def test_who_waits_sees_whether_the_work_goes_on(self, store: Store) -> None:
+        assert store.idle("fetch-a") == 0
+        held = store.try_lock("fetch-a")
+        assert held is not None
+        os.utime(store.root / "locks" / "fetch-a", (1000, 1000))
+        assert store.idle("fetch-a") > 1000
+        held.touch()
+        assert store.idle("fetch-a") < 1000
+        held.release()
 
 
 class TestPublish:

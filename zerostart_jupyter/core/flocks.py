@@ -78,6 +78,11 @@ class Flock:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
+    def touch(self) -> None:
+        """Show others that the work it is held for goes on: its file gets the time of now."""
+        if self._descriptor is not None:
+            os.utime(self._descriptor)
+
     def detach(self) -> int:
         """The bare descriptor, which forks do share from now on; the caller closes it."""
         descriptor, self._descriptor = self._descriptor, None

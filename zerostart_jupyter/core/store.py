@@ -231,6 +231,10 @@ class Store:
         with _usable(self.root):
             return Flock.on_file(self._lock_file(name))
 
+    def idle(self, name: str) -> float:
+        """Seconds since the named lock was made or touched; 0 if there is none."""
+        return _age(self._lock_file(name))
+
     def lease(self, room: str, key: str) -> Lease:
         """Keep an entry from removal while the lease is held: take it first, then look.
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _OPEN, _BODY = 0, 1
 _RESTARTS = 2
+_STALLED = 5.0  # seconds without a byte after which another process is not waited for
 _SHARE = 8  # connections that share a wheel that was foreseen: there are few of those
 
 Task = Callable[[], None]
@@ -99,8 +100,11 @@ class Passage:
     def _begin(self, wheel: Coming) -> None:
         path = self._store.path("wheels", wheel.locked.sha256)
         if not path.exists():
-            wheel.claim = self._store.try_lock(f"fetch-{wheel.locked.sha256}")
-            if wheel.claim is None:  # another process fetches it
+            name = f"fetch-{wheel.locked.sha256}"
+            wheel.claim = self._store.try_lock(name)
+            if wheel.claim is not None:
+                wheel.claim.touch()
+            elif self._store.idle(name) < _STALLED:
                 self._elsewhere.append(wheel)
                 return
         if path.exists():
@@ -339,6 +343,8 @@ class Passage:
             got, total = wheel.got, wheel.total
             done, known = self.downloaded, self._known_bytes
             current = self._wheels.get(wheel.locked.name) is wheel
+            if wheel.claim is not None:
+                wheel.claim.touch()
         if current:
             self._operation.update(wheel.locked.name, got, total)
         self._operation.update("", done, max(done, known))
