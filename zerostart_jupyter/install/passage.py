@@ -236,6 +236,7 @@ class Passage:
         with self._changed:
             if wheel.intake is not intake:
                 return
+        wheel.begin_linking()
         try:
             packed = packer.pack(locked, parts, wheel.order)
         except (DigestMismatch, WheelRejected):
@@ -290,6 +291,7 @@ class Passage:
 
     def _link(self, wheel: Coming, have: StoredWheel) -> None:
         assert self._destination is not None
+        wheel.begin_linking()
         try:
             self._destination.link(wheel.locked, have, wheel.order)
         except EditedInStore as edited:

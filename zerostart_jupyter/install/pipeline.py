@@ -66,7 +66,10 @@ class Pipeline(Passage):
             with self._changed:
                 known = self._settle(destination, present)
             for wheel, opened in known:
-                destination.tell(wheel.locked.name, opened.requires, opened.names, opened.files)
+                with wheel.telling:
+                    if not wheel.linking:
+                        locked = wheel.locked
+                        destination.tell(locked.name, opened.requires, opened.names, opened.files)
             with self._changed:
                 if self._error is None:
                     self._start_crew()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from zerostart_jupyter.core.flocks import Flock
 from zerostart_jupyter.core.settings import Settings
@@ -30,6 +31,14 @@ class Coming:
     held: int = 0
     total: int | None = None
     restarts: int = 0
+    linking: bool = False
+    telling: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin_linking(self) -> None:
+        """Say that its files take their places, once nobody tells of it any more: both write its
+        programs."""
+        with self.telling:
+            self.linking = True
 
     def unclaim(self) -> None:
         """Let others fetch it, or find it in the store."""
