@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ MB = 1_000_000
 PANEL = "data/share/jupyter/labextensions/zerostart-jupyter"
 TOOLS = ("sh", "bash", "env", "uname", "cat", "dirname", "readlink", "sed")  # a build may use them
 
-pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,37 @@ def wheel(
     return build(source, tmp_path_factory.mktemp("wheel"), without_node)
 
 
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel and what it needs, from the index alone."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, str(wheel)], check=True, cwd=folder)
+    return folder
+
+
+def ask(installed: Path, home: Path, *words: str) -> str:
+    """What a program of the fresh environment says, in a home of its own."""
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        "HOME": str(home),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PATH": f"{installed / 'bin'}:{os.environ['PATH']}",
+        "ZEROSTART_CACHE": str(home / "cache"),
+    }
+    ran = subprocess.run(
+        [str(installed / "bin" / words[0]), *words[1:]],
+        cwd=home,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout + ran.stderr)  # without its colours
+
+
 def test_the_wheel_is_small_and_has_both_faces(wheel: Path) -> None:
     assert wheel.stat().st_size < 1 * MB
     with zipfile.ZipFile(wheel) as opened:
@@ -70,24 +103,69 @@ def test_the_wheel_is_small_and_has_both_faces(wheel: Path) -> None:
     assert not [name for name in names if name.startswith("zerostart_jupyter/labextension")]
 
 
-def test_the_source_distribution_is_small_and_builds_the_same(
+def test_the_source_distribution_is_small_and_builds_the_same_without_building_the_panel(
     source: Path, wheel: Path, without_node: dict[str, str], tmp_path: Path
 ) -> None:
-    code = "import sys; from hatchling.build import build_sdist; print(build_sdist(sys.argv[1]))"
-    built = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        cwd=source,
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**without_node, "HATCH_JUPYTER_BUILDER_SKIP_NPM": "1"},
-    ).stdout.splitlines()[-1]
-    packed = tmp_path / built
+    folder = tmp_path / "source"
+    shutil.copytree(source, folder)
+    with_panel(folder, wheel)
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(tmp_path)]
+    subprocess.run([*command, str(folder)], check=True, capture_output=True, env=without_node)
+    [packed] = tmp_path.glob("*.tar.gz")
     assert packed.stat().st_size < 2 * MB
     with tarfile.open(packed) as archive:
         names = archive.getnames()
         archive.extractall(tmp_path, filter="data")
     assert not [name for name in names if "node_modules" in name or "/.yarn/" in name]
-    again = build(tmp_path / built.removesuffix(".tar.gz"), tmp_path / "again", without_node)
+    assert any(name.endswith("zerostart_jupyter/labextension/package.json") for name in names)
+    unpacked = tmp_path / packed.name.removesuffix(".tar.gz")
+    again = build(unpacked, tmp_path / "again", without_node)
     with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
         assert sorted(first.namelist()) == sorted(second.namelist())
+
+
+def with_panel(folder: Path, wheel: Path) -> None:
+    """Lay the panel where a build puts it, out of a wheel that was built."""
+    with zipfile.ZipFile(wheel) as opened:
+        for name in opened.namelist():
+            _, panel, rest = name.partition(f"{PANEL}/")
+            if panel and rest != "install.json":
+                target = folder / "zerostart_jupyter" / "labextension" / rest
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(opened.read(name))
+
+
+def test_a_wheel_brings_the_panel_and_the_server_extension_enabled(
+    installed: Path, tmp_path: Path
+) -> None:
+    listed = ask(installed, tmp_path, "jupyter", "labextension", "list")
+    (panel,) = [line for line in listed.splitlines() if "zerostart-jupyter" in line]
+    assert "enabled" in panel
+    assert "OK" in panel
+    listed = ask(installed, tmp_path, "jupyter", "server", "extension", "list")
+    (server,) = [line for line in listed.splitlines() if "zerostart_jupyter" in line][-1:]
+    assert "OK" in server
+    assert "zerostart_jupyter enabled" in listed
+
+
+def test_a_notebook_loads_the_extension_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "import zerostart_jupyter\n%load_ext zerostart\n"
+        "print(zerostart_jupyter.__file__)\nprint(get_ipython().find_line_magic('zs_install'))"
+    )
+    cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    notebook = {"cells": [{**cell, "source": code}], "metadata": {}}
+    (tmp_path / "one.ipynb").write_text(
+        json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 4})
+    )
+    ask(installed, tmp_path, "jupyter", "execute", "--inplace", "one.ipynb")
+    (output,) = json.loads((tmp_path / "one.ipynb").read_text())["cells"][0]["outputs"]
+    where, magic = "".join(output["text"]).splitlines()
+    assert Path(where).is_relative_to(installed)
+    assert "ZerostartMagics.zs_install" in magic
+
+
+def test_the_wheel_brings_the_command(installed: Path, tmp_path: Path) -> None:
+    assert ask(installed, tmp_path, "zerostart", "--version").startswith("zerostart 0.")
+    found = json.loads(ask(installed, tmp_path, "zerostart", "doctor", "--json"))
+    assert {each["name"]: each["ok"] for each in found}["snapshot: portable"]

@@ -9,6 +9,7 @@ group with its reason.
 
 from __future__ import annotations
 
+import ctypes.util
 import shutil
 import subprocess
 import sys
@@ -77,9 +78,22 @@ def missing() -> dict[str, str]:
     reason = no_snapshots()
     if reason is not None:
         found["criu"] = reason
+    if ctypes.util.find_library("jemalloc") is None:
+        found["jemalloc"] = "no jemalloc; `apt-get install libjemalloc2`"
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         found["compiler"] = "no C compiler; `apt-get install gcc libc6-dev`"
+    if not may_mount():
+        found["fuse"] = "needs /dev/fuse and the right to make a user and a mount namespace"
     return found
+
+
+def may_mount() -> bool:
+    """Whether a test can mount a file system of its own, for itself alone."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "test", "-w", "/dev/fuse"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def pytest(markers: str, without: dict[str, str]) -> int:

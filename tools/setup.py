@@ -1,6 +1,6 @@
 """Makes this machine ready for `make demo` and `make test`.
 
-    python3 tools/setup.py [dev] [criu] [browser] [frontend] [kvikio] [vllm]
+    python3 tools/setup.py [dev] [criu] [browser] [frontend] [hub] [kvikio] [vllm]
 
 Needs Python 3.11 and nothing else; what it installs goes into .venv. Where a step needs root and
 has none, it says so, and `make test` says which tests that leaves out. `dev` adds what the tests
@@ -9,6 +9,7 @@ need, torch among it; the tour does without, to bring torch in itself.
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -40,6 +41,7 @@ from steps import (
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FRONTEND = ROOT / "labextension"
+PROXY = ROOT / "tests" / "servers" / "proxy"
 
 
 def main() -> None:
@@ -48,12 +50,16 @@ def main() -> None:
     install(dev="dev" in wanted)
     if "frontend" in wanted:
         install_frontend()
+    if "hub" in wanted:
+        install_proxy()
     if "kvikio" in wanted:
         set_up_kvikio.main()
     if "vllm" in wanted:
         set_up_vllm.set_up_source()
     if "criu" in wanted:
         may_fail("Setting up CRIU", set_up_criu, "tests marked `criu`, and the tour's snapshot")
+    if {"criu", "dev"} <= wanted:
+        may_fail("Looking for jemalloc", set_up_jemalloc, "tests marked `jemalloc`")
     if "browser" in wanted:
         may_fail("Looking for a browser", set_up_browser, "tests marked `e2e`")
 
@@ -121,9 +127,25 @@ def install_frontend() -> None:
                 run(["jlpm", "install", "--immutable"], folder=FRONTEND, quiet=True)
 
 
+def install_proxy() -> None:
+    """The proxy that JupyterHub puts before its users' servers."""
+    sources = [PROXY / "package.json", PROXY / "package-lock.json"]
+    with once("hub", digest(sources)) as needed:
+        if needed or not (PROXY / "node_modules").exists():
+            with step("Installing JupyterHub's proxy"):
+                npm: list[Word] = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+                run(npm, folder=PROXY, quiet=True)
+
+
 def set_up_criu() -> None:
     """A CRIU that is new enough, fetched without root where the machine's own is not."""
     run([VENV / "bin" / "zerostart", "setup", "criu"])
+
+
+def set_up_jemalloc() -> None:
+    """An allocator whose memory is laid out otherwise than glibc's."""
+    if ctypes.util.find_library("jemalloc") is None:
+        apt_install("libjemalloc2")
 
 
 def set_up_browser() -> None:

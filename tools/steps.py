@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,17 @@ def run(
     if ran.returncode:
         say(ran.stdout or "")
         raise Failed(f"`{' '.join(map(str, command))}` ended with {ran.returncode}.")
+
+
+@contextlib.contextmanager
+def workplace(prefix: str) -> Iterator[Path]:
+    """A folder on the project's own disk, removed afterwards."""
+    (ROOT / ".work").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=ROOT / ".work"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def with_venv(environ: Mapping[str, str] | None = None) -> dict[str, str]:

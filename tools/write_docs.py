@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: settings and errors.
+"""Writes what follows from the code: settings, errors, the dump matrix, the README's table.
 
     .venv/bin/python tools/write_docs.py
 
@@ -8,12 +8,18 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from pathlib import Path
 
+from places import DECIDED_BY, PLACES
+
 from zerostart_jupyter.core import errors
+from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.settings import table
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+_WHERE = re.compile(r"(<!-- where: .*? -->\n).*?(<!-- /where -->\n)", re.DOTALL)
 NOTICE = "<!-- Written by `make docs` from {source}; change it there. -->"
 
 
@@ -59,13 +65,54 @@ with 1.
 """
 
 
-PAGES = {"settings.md": settings, "errors.md": exceptions}
+def readme() -> str:
+    """The README as it is, its table of what works where anew."""
+    text = (ROOT / "README.md").read_text()
+    return _WHERE.sub(lambda found: f"{found[1]}{where()}{found[2]}", text)
+
+
+def where() -> str:
+    """Markdown: what works in which place, as doctor would say there, and under it why not."""
+    found = [place.finds() for place in PLACES]
+    notes: list[str] = []
+    lines = ["| | " + " | ".join(place.name for place in PLACES) + " |"]
+    lines.append("|---" * (len(PLACES) + 1) + "|")
+    for what, name in DECIDED_BY.items():
+        cells = [_cell(each[name], notes) for each in found]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    listed = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))
+    return "\n".join(lines) + f"\n\n{listed}\n"
+
+
+def _cell(found: Capability, notes: list[str]) -> str:
+    if found:
+        return "yes"
+    note = f"{found.reason} {found.remedy}"
+    if note not in notes:
+        notes.append(note)
+    return f"no ({notes.index(note) + 1})"
+
+
+def matrix() -> str:
+    """The page of what a snapshot keeps: the rows that the dump matrix's tests prove."""
+    sys.path.insert(0, str(ROOT))
+    from tests.snapshot.matrix.table import page
+
+    return f"{NOTICE.format(source='tests/snapshot/matrix')}\n{page()}"
+
+
+PAGES = {
+    "docs/settings.md": settings,
+    "docs/errors.md": exceptions,
+    "docs/snapshot-matrix.md": matrix,
+    "README.md": readme,
+}
 
 
 def main() -> None:
     for name, page in PAGES.items():
-        (DOCS / name).write_text(page())
-        print(f"docs/{name}")
+        (ROOT / name).write_text(page())
+        print(name)
 
 
 if __name__ == "__main__":

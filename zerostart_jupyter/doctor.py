@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 
 from zerostart_jupyter.core.capability import Capability
-from zerostart_jupyter.core.errors import StoreError
-from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.core.store import Store
 
 
 def doctor() -> list[Capability]:
@@ -16,7 +13,6 @@ def doctor() -> list[Capability]:
 
     return [
         _python(),
-        _cache(),
         *install.capabilities(),
         *load.capabilities(),
         *snapshot.capabilities(),
@@ -38,12 +34,3 @@ def table(found: list[Capability]) -> str:
 def _python() -> Capability:
     version = ".".join(map(str, sys.version_info[:3]))
     return Capability("python", True, f"{sys.implementation.name} {version} at {sys.executable}")
-
-
-def _cache() -> Capability:
-    settings = Settings.read()
-    try:
-        Store(settings.cache)
-    except StoreError as error:
-        return Capability("cache", False, error.message, error.remedy)
-    return Capability("cache", True, f"{settings.cache} is ours and writable")

@@ -155,6 +155,8 @@ def test_a_script_starts_before_its_packages_are_here(shell: Shell) -> None:
         "print(len(glob.glob(os.environ['ZEROSTART_CACHE'] + '/wheels/*/entry.json')))\n"
         "import zs_slow; print('imported')\n",
     )
+    # with a head start it would be here before uv has answered
+    shell.environ = {**shell.environ, "ZS_NO_HEAD_START": "1"}
     assert shell("run", "-p", "zs-slow", script).stdout == "0\nimported\n"
     assert shell("run", "-p", "zs-slow", script).stdout == "1\nimported\n"
 

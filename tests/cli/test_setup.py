@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from zerostart_jupyter.cli.main import main
+from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import CriuMissing
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import criu, fetch
+from zerostart_jupyter.snapshot import criu, fetch, permission
 from zerostart_jupyter.snapshot.criu import Criu
 
 FETCHED = Criu(("/tools/criu",), "4.2.1")
@@ -80,3 +81,32 @@ def test_what_cannot_be_fetched_is_one_line(
     assert capsys.readouterr().err == (
         "zerostart setup: This is no Debian. Run `dnf install criu`.\n"
     )
+
+
+def test_the_kernel_that_can_be_saved_without_root_is_set_up(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(bare))
+    allowed = Capability("snapshot: user namespaces", True, "allowed to this user")
+    monkeypatch.setattr(permission, "namespaces", lambda: allowed)
+    assert main(["setup", "kernel"]) == 0
+    path = bare / "kernels/zerostart/kernel.json"
+    assert capsys.readouterr().out == (
+        f"Kernel 'Python 3 (zerostart)' is there to choose: {path.parent}\n"
+    )
+    spec = json.loads(path.read_text())
+    assert spec["argv"][-2:] == ["-f", "{connection_file}"]
+    assert "zerostart_jupyter.snapshot.launcher" in spec["argv"]
+    assert spec["language"] == "python"
+
+
+def test_where_namespaces_are_forbidden_setting_it_up_says_what_it_lacks(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(bare))
+    forbidden = Capability("snapshot: user namespaces", False, "A setting forbids.", "Change it.")
+    monkeypatch.setattr(permission, "namespaces", lambda: forbidden)
+    assert main(["setup", "kernel", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["namespaces"] == forbidden.as_json()
+    assert main(["setup", "kernel"]) == 0
+    assert "by their names: A setting forbids. Change it." in capsys.readouterr().out

@@ -180,3 +180,27 @@ def test_a_file_that_can_only_be_read_can_be_locked(
     held.release()
     with pytest.raises(OSError, match="Read-only file system"):
         Flock.on_file(tmp_path / "missing")
+
+
+def test_a_file_that_is_removed_before_the_lock_is_taken_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    takes, flock = iter(["removed", "another's"]), fcntl.flock
+
+    def removed_first(descriptor: int, operation: int) -> None:
+        meanwhile = next(takes, "") if operation & fcntl.LOCK_NB else ""
+        if meanwhile:
+            path.unlink()
+        if meanwhile == "another's":
+            path.touch()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    held = Flock.on_file(path)
+    monkeypatch.undo()
+    assert held is not None
+    assert not free(path)
+    held.retire(path)
+    assert not path.exists()
+    assert free(path)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,13 +40,9 @@ def reference(shard: Path) -> Reference:
 
 
 def note(register: References, owner: Tensor, reference: Reference, name: str = "w") -> None:
-    known: Callable[[], Tensor | None] = weakref.ref(owner)
-
-    def version() -> int:
-        owner = known()
-        return owner.version if owner else -1
-
-    register.add(name, owner, reference, address=lambda: 4096, version=version)
+    register.add(
+        name, owner, reference, address=lambda owner: 4096, version=lambda owner: owner.version
+    )
 
 
 def test_what_lives_is_known(reference: Reference) -> None:

@@ -105,6 +105,28 @@ class TestNames:
             store.entries("cellar")
 
 
+class TestTryLock:
+    def test_one_at_a_time_without_waiting(self, store: Store) -> None:
+        first = store.try_lock("fetch-a")
+        assert first is not None
+        assert store.try_lock("fetch-a") is None
+        first.release()
+        again = store.try_lock("fetch-a")
+        assert again is not None
+        again.release()
+        again.touch()  # it is nobody's any more
+
+    def test_who_waits_sees_whether_the_work_goes_on(self, store: Store) -> None:
+        assert store.idle("fetch-a") == 0
+        held = store.try_lock("fetch-a")
+        assert held is not None
+        os.utime(store.root / "locks" / "fetch-a", (1000, 1000))
+        assert store.idle("fetch-a") > 1000
+        held.touch()
+        assert store.idle("fetch-a") < 1000
+        held.release()
+
+
 class TestPublish:
     def test_is_there_afterwards_and_not_before(self, store: Store) -> None:
         about: dict[str, str] = {}
@@ -282,6 +304,21 @@ class TestLock:
 
 
 class TestLease:
+    def test_its_file_goes_with_what_was_leased(self, store: Store) -> None:
+        put(store)
+        store.lease("wheels", "a").close()
+        assert store.remove("wheels", "a")
+        assert list((store.root / "locks").iterdir()) == []
+
+    def test_the_file_of_one_on_nothing_goes_once_nobody_holds_it(self, store: Store) -> None:
+        put(store)
+        lease = store.lease("wheels", "b")
+        store.lease("wheels", "a").close()
+        assert store.retire_leases("wheels") == 0
+        lease.close()
+        assert store.retire_leases("wheels") == 1
+        assert [path.name for path in (store.root / "locks").iterdir()] == [".wheels-a"]
+
     def test_keeps_an_entry(self, store: Store) -> None:
         put(store)
         first, second = store.lease("wheels", "a"), store.lease("wheels", "a")

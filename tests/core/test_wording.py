@@ -35,6 +35,12 @@ def test_seconds(count: float, said: str) -> None:
     assert wording.seconds(count) == said
 
 
+def test_one_and_many() -> None:
+    assert [wording.counted(count, "wheel") for count in (0, 1, 3)] == [
+        *("0 wheels", "1 wheel", "3 wheels"),
+    ]
+
+
 def view(
     state: State,
     *,
@@ -76,6 +82,19 @@ def view(
 )
 def test_line(shown: OperationView, said: str) -> None:
     assert wording.line(shown) == said
+
+
+def test_a_bar_gives_way_to_words() -> None:
+    shown = view(
+        State.RUNNING,
+        done=GIB,
+        total=2 * GIB,
+        items=(Item("a-file.safetensors", State.RUNNING, 0, None, "bytes", None),),
+    )
+    words = "1.00 GiB of 2.00 GiB, 536.9 MB/s  2.0 s left  a-file.safetensors"
+    assert wording.line(shown, width=200) == f"Loading a  {'━' * 12:<24}  50%  {words}"
+    assert wording.line(shown, width=90) == f"Loading a  {'━' * 4:<8}  50%  {words}"
+    assert wording.line(shown, width=80) == f"Loading a  {'━' * 3:<6}  50%  {words}"[:80]
 
 
 def test_a_line_is_cut_to_the_terminal() -> None:

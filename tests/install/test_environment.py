@@ -56,7 +56,7 @@ def test_a_full_disk_is_said_in_one_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("zerostart_jupyter.install.inflate._write_all", full)
+    monkeypatch.setattr("zerostart_jupyter.install.inflate.write_all", full)
     with pytest.raises(StoreError, match="No space left") as caught:
         bring("zs-full")
     assert "cache prune" in caught.value.remedy
@@ -68,14 +68,14 @@ def test_waiting_may_end_before_the_install(bring: Bring, index: Index) -> None:
     publish(index, wheel)
     index.of(wheel).hold = threading.Event()
     found = bring("zs-wait", wait=False)
-    assert "on their way" in repr(found)
+    assert "on its way" in repr(found)
     with pytest.raises(TimeoutError, match=r"after 0\.01 s"):
         found.wait(0.01)
     found.demand("zs-wait")
     hold = index.of(wheel).hold
     assert hold is not None
     hold.set()
-    assert "1 wheels" in repr(found.wait(60))
+    assert "1 wheel," in repr(found.wait(60))
     found.cancel()  # of no consequence any more
     assert found.error is None
 

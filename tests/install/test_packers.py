@@ -181,7 +181,8 @@ def test_many_small_wheels_and_a_large_one(
     large = make("zs-large", files={"zs_large/blob": noise(5 << 20)})
     publish(index, *small, middle, large)
     assert len(large.data) > packers.limit(settings) > len(middle.data)
-    found = bring(*names, "zs-middle", "zs-large")
+    quiet = settings.with_(no_head_start=True)
+    found = bring(*names, "zs-middle", "zs-large", settings=quiet)
     assert started
     assert all(each._process is None for each in started)  # none is left
     for wheel in (*small, middle, large):

@@ -11,6 +11,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
+from tests.snapshot.kernels import NotebookClient
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -67,7 +69,8 @@ class Kernel:
             code,
             timeout=timeout,
             output_hook=lambda message: found.append(
-                {"type": message["msg_type"], **message["content"]}
+                {"type": message["msg_type"], "date": message["header"]["date"]}
+                | message["content"]
             ),
         )
         return found, reply["content"]
@@ -76,7 +79,7 @@ class Kernel:
 @pytest.fixture
 def kernel(private: Path) -> Iterator[Kernel]:
     """A real ipykernel with the extension loaded."""
-    manager = KernelManager(kernel_name="python3")
+    manager = KernelManager(kernel_name="python3", client_factory=NotebookClient)
     manager.start_kernel(cwd=str(private))
     client = manager.client()
     client.start_channels()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ def work(rounds, pause=0.05):
     with operation("install", "something") as op:
         for done in range(rounds):
             op.check()
-            op.update("a wheel", done, rounds)
-            op.update("", done, rounds)
+            op.update("a wheel", done << 20, rounds << 20)
+            op.update("", done << 20, rounds << 20)
             time.sleep(pause)
 """
 
@@ -33,7 +34,15 @@ def test_one_display_per_operation(kernel: Kernel) -> None:
     first = [each for each in found if each["type"] == "display_data"]
     later = [each for each in found if each["type"] == "update_display_data"]
     assert len(first) == 1
-    assert 1 <= len(later) <= 30  # at most ten a second
+    bar = first[0]["data"]["text/plain"]  # type: ignore[index]
+    assert re.fullmatch(
+        r"Installing something  [━ ]{6,24} +\d+%  [\d.]+ MiB of 20.0 MiB, [\d.]+ MB/s"
+        r"  [\d.]+ s left  a wheel",
+        bar,
+    )
+    # At most ten a second, and one at once when it ends.
+    took = (later[-1]["date"] - first[0]["date"]).total_seconds()  # type: ignore[operator]
+    assert 1 <= len(later) <= 10 * took + 1
     last: Any = later[-1]["data"]
     assert last["text/plain"].startswith("✓ Installed something")
     assert "<progress" not in last["text/html"]
@@ -103,3 +112,21 @@ def test_an_interrupt_leaves_no_bar_behind(kernel: Kernel) -> None:
     assert "<progress" in shown[0]["text/html"]
     assert "<progress" not in shown[-1]["text/html"]
     assert kernel.run("print('goes on')")
+
+
+def test_a_save_is_shown_though_the_kernel_had_no_sockets_meanwhile(kernel: Kernel) -> None:
+    kernel.run("import time\nfrom zerostart_jupyter.snapshot.adapter import LiveKernel")
+    kernel.run("from zerostart_jupyter.snapshot.quiesce import Sockets\n" + WORK)
+    found = kernel.run("""
+sockets = Sockets(LiveKernel.current())
+with operation("snapshot", "one", unit="steps") as op:
+    sockets.let_go()
+    for _ in range(10):
+        op.update("dumping")
+        time.sleep(0.05)
+    sockets.take()
+""")
+    first, *later = [each for each in found if "display_data" in str(each["type"])]
+    assert first["type"] == "display_data"
+    assert {each["type"] for each in later} == {"update_display_data"}
+    assert later[-1]["data"]["text/plain"].startswith("✓ Saved snapshot one")  # type: ignore[index]

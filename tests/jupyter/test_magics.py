@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from zerostart_jupyter.core.settings import Settings, table
 from zerostart_jupyter.jupyter.magics import _parse, _unquote
 
 
@@ -40,9 +42,47 @@ def test_a_wrong_action_is_a_usage_error(shell: InteractiveShell, line: str) -> 
         shell.run_line_magic("zs_snapshot", line)
 
 
-def test_help_has_an_example_for_every_magic(shell: InteractiveShell) -> None:
-    for name in ("zs_install", "zs_load", "zs_snapshot"):
-        assert f"Example: `%{name} " in shell.find_line_magic(name).__doc__
+@pytest.mark.parametrize("name", ["zs_install", "zs_load", "zs_snapshot"])
+def test_help_has_every_option_and_an_example(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    shell.run_cell(f"%{name}?")
+    said = capsys.readouterr().out
+    assert f"Example: `%{name} " in said
+    for action in shell.find_line_magic(name).parser._actions:
+        assert all(option in said for option in action.option_strings)
+        assert action.help
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%zs_install --frobnicate",
+        "%zs_install -r nothing.txt",
+        "%zs_install 'no requirement!'",
+        "%zs_load",
+        "%zs_load nothing.safetensors",
+        "%zs_load x --reader nothing",
+        "%zs_load x --dtype nothing",
+        "%zs_load x --device nothing",
+        "%zs_snapshot",
+        "%zs_snapshot frobnicate",
+        "%zs_snapshot save 'one",
+        "%zs_snapshot save one --from-undo many",
+        "%zs_snapshot restore nothing",
+        "%zs_snapshot publish nothing",
+        "%zs_snapshot import nothing.zsnap",
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    result = shell.run_cell(line)
+    assert result.error_in_exec is not None
+    said = "".join(capsys.readouterr())
+    name = type(result.error_in_exec).__name__
+    assert "Traceback" not in said
+    assert said[said.index(f"{name}: ") :].count("\n") == 1
 
 
 def test_an_unknown_snapshot_fails_with_one_line(shell: InteractiveShell) -> None:
@@ -62,6 +102,16 @@ def test_doctor_prints_a_table(shell: InteractiveShell) -> None:
     found = repr(shell.run_cell("%zs_snapshot doctor").result)
     assert "✓ python" in found
     assert "cache" in found
+
+
+def test_config_shows_every_setting_with_its_words(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("config", "Zerostart")
+    said = " ".join(capsys.readouterr().out.split())
+    for field, (env, default, doc) in zip(fields(Settings), table(), strict=True):
+        words = f"Zerostart.{field.name}=<Setting> {doc} Environment: {env}."
+        assert words + (f" Default: {default}." if default else "") in said
 
 
 def test_config_reaches_the_engines(shell: InteractiveShell, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from tests.snapshot import conftest as snapshots
 from tests.snapshot.kernels import Kernel, kernel
 from zerostart_jupyter import snapshot
+from zerostart_jupyter.jupyter import provisioner
 from zerostart_jupyter.jupyter.provisioner import ZerostartProvisioner, adopt
+from zerostart_jupyter.snapshot.launch import command
 
 private = snapshots.private
 with_criu = snapshots.with_criu
@@ -68,6 +70,21 @@ def test_an_ordinary_launch_is_as_ever(ordinary: str, registered: None) -> None:
         assert isinstance(made.manager.provisioner, ZerostartProvisioner)
         assert made.run("1 + 1") == "2"
         assert psutil.Process(made.pid).children() == []
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_an_ordinary_users_kernel_starts_below_the_launcher_unless_it_was_adopted(
+    ordinary: str, registered: None, monkeypatch: pytest.MonkeyPatch, *, adopted: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(provisioner.privileges, "missing", lambda: ["CAP_SYS_ADMIN"])
+    manager = KernelManager(kernel_name=ordinary, connection_file="/tmp/kernel-1.json")
+    made = ZerostartProvisioner(kernel_id="1", kernel_spec=manager.kernel_spec, parent=manager)
+    made.adopted = adopted
+    plain = ["python3", "-m", "ipykernel_launcher", "-f", "/tmp/kernel-1.json"]
+    before = [*command("launcher", "-f", "/tmp/kernel-1.json"), "--", *plain]
+    assert made._command(None, plain) == (None if adopted else before)
+    assert made._command(None, before) is None  # a kernelspec that has it already
 
 
 @pytest.mark.criu

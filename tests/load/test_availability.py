@@ -52,7 +52,7 @@ def test_each_refusal_has_a_reason_and_a_remedy() -> None:
         "name": "load.torch",
         "ok": False,
         "reason": "torch is not installed.",
-        "remedy": "%zs_install torch",
+        "remedy": "Run `%zs_install torch`.",
     }
     assert not found["load.cufile"]["ok"]
     assert "kvikio is not installed" in found["load.cufile"]["reason"]
@@ -79,7 +79,7 @@ try:
 except LoadError as error:
     print(json.dumps(str(error)))
 """
-    assert ask(code, isolated=True) == "torch is not installed. %zs_install torch"
+    assert ask(code, isolated=True) == "torch is not installed. Run `%zs_install torch`."
 
 
 def test_importing_the_engine_costs_no_torch() -> None:

@@ -106,7 +106,7 @@ class TestForward:
         first = [
             name for name in weights if not name.startswith(("layers.1", "layers.2", "layers.3"))
         ]
-        while any(weights._here[name] is None for name in first):
+        while not weights._came.issuperset(first):
             gate.open(1)
             gate.wait_for_reader()  # the thread is back: what it read was handed over
         assert model.ran.get(timeout=PATIENCE) == 0

@@ -114,12 +114,17 @@ def serve(
         try:
             yield Jupyter(_address(process, home, log), home, process.pid)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Have a server end, with what it started; one that does not is killed."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def share_criu(cache: Path) -> None:
@@ -146,12 +151,12 @@ def _address(process: subprocess.Popen[bytes], home: Path, log: Path) -> str:
     return until(answers, "the server to answer")
 
 
-def until(look: Callable[[], T], what: str) -> T:
+def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
     """What `look()` returns once it is true; fails after a long while, naming what was awaited."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"waited {PATIENCE:.0f} s for {what}")
+    raise AssertionError(f"waited {patience:.0f} s for {what}")

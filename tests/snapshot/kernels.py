@@ -26,6 +26,25 @@ class Ran:
     number: int
 
 
+class NotebookClient(BlockingKernelClient):
+    """A client that names, as notebooks do, the cell it runs; others are taken for consoles."""
+
+    def execute(self, code: str, silent: bool = False, **options: Any) -> str:
+        """As its parent does."""
+        content = {
+            "code": code,
+            "silent": silent,
+            "store_history": options.get("store_history", not silent),
+            "user_expressions": options.get("user_expressions") or {},
+            "allow_stdin": options.get("allow_stdin", True),
+            "stop_on_error": options.get("stop_on_error", True),
+        }
+        about = {"cellId": "a-cell"}
+        message = self.session.msg("execute_request", content, metadata=about)
+        self.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+
 class Cells:
     """A client of a kernel that runs cells and waits for all of their output."""
 
@@ -49,6 +68,21 @@ class Cells:
         assert reply["content"]["status"] == ("error" if errors else "ok")
         number = reply["content"]["execution_count"]
         return Ran("".join(text), "".join(result), "".join(errors), number)
+
+    def output_of(self, request: str) -> list[str]:
+        """What a cell that was sent already gives, text and results, until it is done."""
+        found = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            content = message["content"]
+            if message["msg_type"] == "stream":
+                found.append(content["text"])
+            elif message["msg_type"] == "execute_result":
+                found.append(content["data"]["text/plain"])
+            elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+                return found
 
     def run(self, code: str) -> str:
         """Run a cell that succeeds; returns its result, or else its text."""

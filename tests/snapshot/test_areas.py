@@ -2,18 +2,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from zerostart_jupyter.core.errors import SnapshotCorrupt
-from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.snapshot import mapped
 from zerostart_jupyter.snapshot.areas import PAGE, Area, Memory
-from zerostart_jupyter.snapshot.backing import Batch
 from zerostart_jupyter.snapshot.messages import Field, block, number, numbers, pack, parse, write
 
 MM, PAGEMAP, FILES = 0x57492820, 0x56084025, 0x56303138
@@ -21,14 +17,21 @@ BASE = 0x7F0000000000
 
 
 def vma(
-    start: int, end: int, *, prot: int = 3, flags: int = 0x22, status: int = 0x201, madv: int = 0
+    start: int,
+    end: int,
+    *,
+    prot: int = 3,
+    flags: int = 0x22,
+    status: int = 0x201,
+    madv: int = 0,
+    file: int = 0,
 ) -> list[Field]:
     """A vma_entry, with pages counted from BASE."""
     fields = [
         number(1, BASE + start * PAGE),
         number(2, BASE + end * PAGE),
         number(3, 0),
-        number(4, 0),
+        number(4, file),
         number(5, prot),
         number(6, flags),
         number(7, status),
@@ -43,15 +46,20 @@ def allocation(pages: int) -> bytes:
 
 
 def dumped(
-    directory: Path, vmas: Sequence[list[Field]], runs: Sequence[tuple[int, bytes]]
+    directory: Path,
+    vmas: Sequence[list[Field]],
+    runs: Sequence[tuple[int, bytes]],
+    heap: tuple[int, int] = (0, 0),
+    libraries: Mapping[int, Path] = MappingProxyType({}),
 ) -> Memory:
     """The images of a process of which these pages were present."""
     directory.mkdir(exist_ok=True)
-    write(directory / "files.img", FILES, [])
+    write(directory / "files.img", FILES, [library(*each) for each in libraries.items()])
+    placed = [number(1, 5), number(6, heap[0]), number(7, heap[1])]
     write(
         directory / "mm-7.img",
         MM,
-        [[number(1, 5), *(block(14, pack(each)) for each in vmas), number(15, 1)]],
+        [[*placed, *(block(14, pack(each)) for each in vmas), number(15, 1)]],
     )
     entries = [
         [number(1, BASE + at * PAGE), number(2, 0), number(4, 6), number(5, len(data) // PAGE)]
@@ -60,6 +68,13 @@ def dumped(
     write(directory / "pagemap-7.img", PAGEMAP, [[number(1, 3)], *entries])
     (directory / "pages-3.img").write_bytes(b"".join(data for _, data in runs))
     return Memory(directory, 7)
+
+
+def library(key: int, path: Path) -> list[Field]:
+    """A file_entry of an ELF file: one with a build-id."""
+    name = block(6, str(path).encode())
+    regular = [number(1, key), number(2, 0), name, number(8, path.stat().st_size), block(11, b"id")]
+    return [number(1, 1), number(2, key), block(3, pack(regular))]
 
 
 def pages_of(directory: Path) -> dict[int, bytes]:
@@ -74,13 +89,11 @@ def pages_of(directory: Path) -> dict[int, bytes]:
         assert isinstance(name, bytes)
         paths[numbers(entry)[2]] = Path(name.decode())
     found = {}
-    for each in Memory(directory, 7)._vmas():
-        known = numbers(each)
-        if known[7] == 0x41:
-            assert known[6] == 2
-            with paths[known[4]].open("rb") as stream:
-                for at in range(known[1], known[2], PAGE):
-                    found[at] = stream.read(PAGE)
+    for each in Memory(directory, 7).mappings():
+        with paths[each.file].open("rb") as stream:
+            stream.seek(each.offset)
+            for at in range(each.area.start, each.area.end, PAGE):
+                found[at] = stream.read(PAGE)
     memory = Memory(directory, 7)
     content = memory.pages.read_bytes()
     for run in memory.runs:
@@ -152,37 +165,3 @@ def test_an_image_without_its_parts_is_damage(tmp_path: Path) -> None:
     write(tmp_path / "pagemap-7.img", PAGEMAP, [[number(1, 3)], [number(2, 1)]])
     with pytest.raises(SnapshotCorrupt, match="pages"):
         Memory(tmp_path, 7)
-
-
-kinds = st.lists(
-    st.tuples(
-        st.sampled_from(["allocation", "other", "gap", "stack"]),
-        st.integers(1, 12),
-        st.integers(0, (1 << 12) - 1),  # which of its pages are present
-    ),
-    max_size=8,
-)
-
-
-@given(kinds)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_a_mapped_image_and_a_plain_one_hold_the_same_memory(
-    tmp_path: Path, described: list[tuple[str, int, int]]
-) -> None:
-    vmas, runs, at = [], [], 0
-    for kind, count, present in described:
-        content = allocation(count) if kind == "allocation" else os.urandom(count * PAGE)
-        if kind != "gap":
-            vmas.append(vma(at, at + count, madv=1 << 15 if kind == "stack" else 0))
-            for page in range(count):
-                if present >> page & 1:
-                    runs.append((at + page, content[page * PAGE : (page + 1) * PAGE]))
-        at += count
-    before = {BASE + at * PAGE: data for at, data in runs}
-    dumped(tmp_path / "images", vmas, runs)
-    store = Store(tmp_path / "cache")
-    with Batch(store, f"k{len(store.entries('memory'))}") as batch:
-        mapped.out(tmp_path / "images", batch, PAGE, lambda: None)
-    for lease in batch.keep.values():
-        lease.close()
-    assert pages_of(tmp_path / "images") == before

@@ -119,17 +119,3 @@ def test_one_that_is_being_restored_is_not_deleted(catalog: Catalog) -> None:
         catalog.delete("one")
     assert catalog.delete("one").id == key
     assert catalog.list() == []
-
-
-def test_all_are_listed_without_reading_an_image(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(20):
-        add(catalog, f"s{number}")
-    opened = []
-    real = Path.read_text
-    monkeypatch.setattr(
-        Path, "read_text", lambda self, *a, **k: opened.append(self.name) or real(self, *a, **k)
-    )
-    assert len(catalog.list()) == 20
-    assert set(opened) == {"entry.json"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +30,6 @@ def add(catalog: Catalog, name: str, created: float, **about: Any) -> str:
 
 def names(catalog: Catalog) -> list[str]:
     return [each.name for each in catalog.list()]
-
-
-def test_a_list_opens_one_file_a_snapshot_and_a_few_more(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(1000):
-        add(catalog, f"s{number}", float(number))
-    opened: list[str] = []
-    real = builtins.open
-
-    def counted(file: Any, *args: Any, **options: Any) -> Any:
-        opened.append(os.fspath(file))
-        return real(file, *args, **options)
-
-    monkeypatch.setattr("io.open", counted)
-    assert len(catalog.list()) == 1000
-    assert 1000 <= len(opened) <= 1003
-    assert {os.path.basename(each) for each in opened} == {"entry.json"}
 
 
 def test_the_oldest_go_first_but_for_what_is_pinned_or_published(catalog: Catalog) -> None:

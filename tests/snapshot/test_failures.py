@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -15,41 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.snapshot.faulty import Broken, assert_untouched, dumper
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from zerostart_jupyter import snapshot
-from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.snapshot import criu
 
 pytestmark = pytest.mark.criu
-
-
-class Broken:
-    """A program in CRIU's place that answers its version, and then does something else."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "broken-criu"
-        self.started = folder / "started"
-        self._real = shlex.join(criu.find(Settings.read()).command)
-
-    def does(self, script: str) -> Path:
-        """Have `dump` run this; `$real` is CRIU, `$images` its directory."""
-        self.path.write_text(
-            "#!/bin/bash\n"
-            f"real={shlex.quote(self._real)}\n"
-            f'if [ "$1" != dump ]; then exec $real "$@"; fi\n'
-            f"images=$3\ntouch {self.started}\n{script}\n"
-        )
-        self.path.chmod(0o700)
-        return self.path
-
-
-@pytest.fixture
-def broken(with_criu: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
-    made = Broken(with_criu)
-    monkeypatch.setenv("ZS_CRIU", str(made.path))
-    made.does("exit 1")
-    return made
 
 
 @pytest.fixture
@@ -57,27 +28,6 @@ def python(broken: Broken) -> Iterator[Kernel]:
     with kernel() as made:
         made.run("import zerostart_jupyter.snapshot as z; x = 1")
         yield made
-
-
-def dumper(private: Path) -> psutil.Process:
-    """The helper that is at work."""
-    for each in ours(private):
-        with contextlib.suppress(psutil.Error):
-            if "zerostart_jupyter.snapshot.dump" in each.cmdline():
-                return each
-    raise AssertionError("there is none")
-
-
-def assert_untouched(kernel: Kernel, private: Path) -> None:
-    """The kernel answers on all channels; no snapshot, no staging, no process is left."""
-    assert kernel.run("x") == "1"
-    assert kernel.attempt("print('out')").text == "out\n"
-    assert kernel.client.hb_channel.is_beating()
-    message = kernel.client.session.msg("kernel_info_request")
-    kernel.client.control_channel.send(message)
-    assert kernel.client.get_control_msg(timeout=60)["msg_type"] == "kernel_info_reply"
-    assert list((private / "cache" / "snapshots").iterdir()) == []
-    eventually(lambda: [each.pid for each in ours(private)] == [kernel.pid])
 
 
 def test_criu_fails(python: Kernel, broken: Broken, private: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,8 +15,9 @@ from zerostart_jupyter.core.errors import SnapshotCorrupt
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.snapshot import mapped, restored, wire
-from zerostart_jupyter.snapshot.backing import ROOM, Batch
-from zerostart_jupyter.snapshot.catalog import Catalog
+from zerostart_jupyter.snapshot.backing import ROOM, Batch, of
+from zerostart_jupyter.snapshot.catalog import Catalog, SnapshotInfo
+from zerostart_jupyter.snapshot.images import files as listed
 from zerostart_jupyter.snapshot.manifest import Manifest, digests
 
 pytestmark = pytest.mark.criu
@@ -44,8 +46,14 @@ def room(cache: Path) -> list[str]:
 
 
 def backing_file(name: str) -> Path:
-    (path,) = snapshot.show(name).manifest().memory
-    return Path(path)
+    """The one behind the array."""
+    (path,) = files_of(name, range(40 * MIB, 41 * MIB))
+    return path
+
+
+def files_of(name: str, lengths: range) -> list[Path]:
+    memory = snapshot.show(name).manifest().memory
+    return [Path(path) for path, (length, _) in memory.items() if length in lengths]
 
 
 def test_arrays_are_mapped_and_clones_share_them(arrays: Kernel) -> None:
@@ -75,6 +83,30 @@ def test_a_second_save_of_the_same_kernel_adds_no_array(arrays: Kernel, with_cri
         assert clone.run("digest() == h") == "True"
     snapshot.delete("two")
     assert room(with_criu) == []
+
+
+def test_a_second_save_of_an_unchanged_kernel_adds_little(arrays: Kernel) -> None:
+    arrays.run("z.snapshot('two')")
+    first, second = snapshot.show("one"), snapshot.show("two")
+    assert second.bytes <= 0.15 * first.bytes
+    assert first.manifest().bytes <= 0.15 * first.bytes, "what a restore reads"
+    snapshot.delete("one")
+    snapshot.publish("two")
+    with kernel("zerostart-two") as clone:
+        assert clone.run("digest() == h, sorted(range(9))[3]") == "(True, 3)"
+
+
+def test_a_kernel_goes_on_growing_and_shrinking_once_its_heap_is_mapped(arrays: Kernel) -> None:
+    with kernel("zerostart-one") as one:
+        one.run("rows = [[str(n)] * 3 for n in range(300_000)]; c = bytearray(100_000)")
+        one.run("import gc, ctypes; gc.collect(); ctypes.CDLL(None).malloc_trim(0)")
+        one.run("del rows; gc.collect(); ctypes.CDLL(None).malloc_trim(0)")
+        assert one.run("any(bytearray(1 << 20)), any(bytearray(50_000)), any(c)") == (
+            "(False, False, False)"
+        )
+        one.run("rows = {n: str(n) for n in range(300_000)}; z.snapshot('grown')")
+        one.run("z.restore('grown')")
+        assert one.run("all(rows[n] == str(n) for n in rows), digest() == h") == "(True, True)"
 
 
 def test_a_save_of_a_restored_kernel_holds_what_it_changed(arrays: Kernel) -> None:
@@ -132,7 +164,7 @@ def test_neighbours_grow_apart(python: Kernel) -> None:
         "for n, p in enumerate(places): ctypes.memset(ctypes.c_void_p(p), 65 + n, size)"
     )
     python.run("z.snapshot('one')")
-    assert len(snapshot.show("one").manifest().memory) == 3
+    assert len(files_of("one", range(33 * MIB, 34 * MIB))) == 3
     snapshot.publish("one")
     with kernel("zerostart-one") as one:
         one.run(
@@ -187,12 +219,19 @@ def test_a_mapped_restore_and_a_plain_one_have_the_same_memory(
     with kernel() as python:
         python.run("import zerostart_jupyter.snapshot as z\n" + ARRAYS)
         python.run("b = [bytes([n]) * (5 << 20) for n in range(4)]; c = numpy.zeros(9 << 20, 'u1')")
-        python.run("import torch; t = torch.arange(5 << 20); u = torch.empty(64 << 20)")
+        python.run("import torch; t = torch.arange(5 << 20); u = torch.empty(16 << 20)")
+        python.run("import pandas; p = pandas.DataFrame({'n': range(1 << 14)}); del b[1]")
         python.run("z.snapshot('plain')")
+        # What is let go, grows (mremap) and is new, between two saves of one kernel.
+        python.run("del b[0]; t[1 << 20] += 1; u.resize_(20 << 20); d = [[n] for n in range(9999)]")
+        python.run("a.resize((44 << 20,), refcheck=False); q = p.assign(m=[str(n) for n in p.n])")
+        python.run("z.snapshot('later')")
     monkeypatch.delenv("ZS_MAP_MB")
-    _mapped_copy("plain", "mapped")
-    assert len(snapshot.show("mapped").manifest().memory) >= 2
-
+    first = _mapped_copy("plain", "mapped")
+    second = _mapped_copy("later", "later-mapped", first)
+    assert len(first.manifest().memory) >= 3
+    kept = first.manifest().memory.keys() & second.manifest().memory.keys()
+    assert len(kept) >= 2, "what did not change, and what changed a little"
     kill = os.kill
 
     def leave_stopped(pid: int, number: int) -> None:
@@ -200,39 +239,47 @@ def test_a_mapped_restore_and_a_plain_one_have_the_same_memory(
             kill(pid, number)
 
     monkeypatch.setattr(os, "kill", leave_stopped)
-    found = []
-    for name in ("plain", "mapped"):
-        each = restored.prepare(name)
-        try:
-            answer = each.reader.wait()
-            assert answer["kind"] == "restored", wire.revive(answer)
-            (kernel_,) = psutil.Process(each.outer).children()[0].children()
-            assert kernel_.status() == psutil.STATUS_STOPPED
-            found.append(_memory(kernel_.pid))
-        finally:
-            each.kill()
-    plain, other = found
-    assert sum(map(len, plain.values())) > 100 * MIB
-    assert plain.keys() == other.keys()
-    # The kernel notes in each thread's struct rseq on which processor it runs.
-    assert all(_span(plain[at], other[at]) <= 32 for at in plain)
+    for plain, other in (("plain", "mapped"), ("later", "later-mapped")):
+        one, two = map(_memory_of, (plain, other))
+        assert sum(map(len, one.values())) > 100 * MIB
+        assert one.keys() == two.keys()
+        # The kernel notes in each thread's struct rseq on which processor it runs.
+        assert all(_span(one[at], two[at]) <= 32 for at in one)
 
 
-def _mapped_copy(name: str, as_name: str) -> None:
-    """The same images once more, with their large allocations in files."""
+def _mapped_copy(name: str, as_name: str, *before: SnapshotInfo) -> SnapshotInfo:
+    """The same images once more, with what can be mapped in files."""
     catalog = Catalog(Settings.read())
     found = catalog.get(name)
-    about = {"name": as_name, "tier": "process", "bytes": found.bytes}
-    with catalog.publish("copy", about) as directory:
+    about: dict[str, Any] = {"name": as_name, "tier": "process"}
+    with catalog.publish(as_name, about) as directory:
         images = directory / "images"
         shutil.copytree(found.images, images, dirs_exist_ok=True)
-        with Batch(catalog.store, "copy") as batch:
-            mapped.out(images, batch, 4 * MIB, lambda: None)
-        memory = {str(each.path): (each.length, each.digest) for each in batch.files}
+        with Batch(catalog.store, as_name) as batch:
+            mapped.out(
+                images, batch, 4 * MIB, lambda: None, lambda: (each.images for each in before)
+            )
+        paths = {each.path for each in listed(images)}
+        memory = {str(each.path): (each.length, each.digest) for each in of(catalog.store, paths)}
         body = {each: getattr(found.manifest(), each) for each in Manifest.__dataclass_fields__}
         body |= {"digests": digests(images), "memory": memory}
         Manifest(**body).write(directory)
-        about["memory"] = ["copy"]
+        about["memory"] = sorted({Path(each).parent.name for each in memory})
+        about["bytes"] = batch.bytes + Manifest(**body).bytes
+    return catalog.get(as_name)
+
+
+def _memory_of(name: str) -> dict[int, bytes]:
+    """Every page of a restored kernel that does not run yet."""
+    each = restored.prepare(name)
+    try:
+        answer = each.reader.wait()
+        assert answer["kind"] == "restored", wire.revive(answer)
+        (kernel_,) = psutil.Process(each.outer).children()[0].children()
+        assert kernel_.status() == psutil.STATUS_STOPPED
+        return _memory(kernel_.pid)
+    finally:
+        each.kill()
 
 
 def _memory(pid: int) -> dict[int, bytes]:

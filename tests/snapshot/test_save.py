@@ -43,10 +43,12 @@ def test_what_a_save_reports_is_true(python: Kernel, with_criu: Path) -> None:
     found = snapshot.show("one")
 
     images = sum(path.stat().st_size for path in found.images.glob("*.img"))
-    assert found.bytes == images > 0
+    mapped = sum(size for size, _ in found.manifest().memory.values())
+    assert found.bytes == images + mapped
+    assert images > 0
     assert json.loads(python.run("import json; print(json.dumps([s.id, s.bytes, s.tier]))")) == [
         found.id,
-        images,
+        images + mapped,
         "process",
     ]
     assert 0 < found.frozen_seconds < found.seconds

@@ -160,3 +160,10 @@ def test_the_panel_sees_the_restore(python: Kernel, with_criu: Path) -> None:
         eventually(lambda: json.loads(status.read_text())["operations"][0]["state"] == "done")
         made.manager.shutdown_kernel()
         assert not status.exists()
+
+
+def test_a_shepherd_begins_without_what_it_needs_only_later() -> None:
+    heavy = {"asyncio", "ssl", "logging", "concurrent.futures", "jupyter_core", "datetime"}
+    code = "import sys, zerostart_jupyter.snapshot.shepherd; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, check=True)
+    assert not heavy & set(ran.stdout.decode().split())

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import capabilities, procfs, tiers
+from zerostart_jupyter.snapshot import capabilities, criu, kernelspec, procfs, tiers
 
 ALL = "000001ffffffffff"
 
@@ -36,7 +37,9 @@ def test_the_portable_tier_is_taken_where_no_process_can_be_dumped(
     status(monkeypatch, 1000, "0", "0")
     choice = tiers.best("auto", Settings.read())
     assert (choice.tier, choice.criu) == ("portable", None)
-    assert choice.reason == "an ordinary user may not dump a process"
+    assert choice.reason == (
+        "an ordinary user may only dump kernels that were started in a namespace of their own"
+    )
     with pytest.raises(NotPermitted):
         tiers.best("process", Settings.read())
 
@@ -60,11 +63,6 @@ def test_what_was_asked_for_is_taken(private: Path) -> None:
 def test_a_tier_that_never_was(private: Path) -> None:
     with pytest.raises(SnapshotRefused, match="no tier 'magic'"):
         tiers.choose("magic", Settings.read())
-
-
-def test_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    status(monkeypatch, 0, ALL, "0")
-    assert tiers.permission()
 
 
 @pytest.mark.parametrize(
@@ -100,13 +98,56 @@ def test_every_capability_has_a_reason_and_what_does_not_work_a_next_step(privat
         assert each.ok or each.remedy
 
 
-def test_a_setting_that_forbids_user_namespaces_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def process(found: list[Capability]) -> Capability:
+    return next(each for each in found if each.name == "snapshot: process")
+
+
+@pytest.fixture
+def somebody(monkeypatch: pytest.MonkeyPatch, private: Path) -> Settings:
+    """An ordinary user in a shell, with a CRIU and with namespaces."""
+    status(monkeypatch, 1000, "0", "0")
+    monkeypatch.setattr(tiers.criu, "find", lambda settings: criu.Criu(("/criu",), "4.2.1"))
+    allowed = Capability("snapshot: user namespaces", True, "allowed to this user")
+    monkeypatch.setattr(tiers.permission, "namespaces", lambda: allowed)
+    return Settings.read()
+
+
+def test_doctor_tells_an_ordinary_user_to_set_up_the_kernel_that_can_be_saved(
+    somebody: Settings,
 ) -> None:
-    (tmp_path / "kernel").mkdir()
-    (tmp_path / "kernel/apparmor_restrict_unprivileged_userns").write_text("1\n")
-    monkeypatch.setattr(tiers, "_SYSCTL", tmp_path)
-    found = tiers._namespaces()
+    found = process(capabilities(somebody))
     assert not found
-    assert "kernel.apparmor_restrict_unprivileged_userns=1" in found.reason
-    assert "sysctl kernel.apparmor_restrict_unprivileged_userns=0" in found.remedy
+    assert "zerostart setup kernel" in found.remedy
+    kernelspec.install()
+    found = process(capabilities(somebody))
+    assert found
+    assert found.reason == "CRIU 4.2.1 at /criu, in kernels of 'Python 3 (zerostart)'"
+
+
+def test_doctor_names_first_what_forbids_namespaces(
+    somebody: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbidden = Capability(
+        "snapshot: user namespaces", False, "a setting forbids them", "change it"
+    )
+    monkeypatch.setattr(tiers.permission, "namespaces", lambda: forbidden)
+    kernelspec.install()
+    found = process(capabilities(somebody))
+    assert (found.ok, found.reason, found.remedy) == (False, "a setting forbids them", "change it")
+
+
+def test_doctor_asks_for_criu_where_all_else_is_there(
+    somebody: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(settings: Settings) -> criu.Criu:
+        raise CriuMissing("There is none.", remedy="Run `zerostart setup criu`.")
+
+    monkeypatch.setattr(tiers.criu, "find", missing)
+    kernelspec.install()
+    assert process(capabilities(somebody)).remedy == "Run `zerostart setup criu`."
+
+
+def test_an_ordinary_user_may_restore_what_it_could_not_save_here(somebody: Settings) -> None:
+    assert tiers.for_restore(somebody).version == "4.2.1"
+    with pytest.raises(NotPermitted):
+        tiers.choose("process", somebody)

@@ -11,24 +11,25 @@ import contextlib
 import importlib.util
 import os
 import random
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.manager import KernelManager
-
 from zerostart_jupyter import snapshot
+from zerostart_jupyter.bench import undo
+from zerostart_jupyter.bench.kernels import PATIENCE, check, kernel, run, seconds
 from zerostart_jupyter.bench.report import Case, Report, machine, versions
 from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import procfs, restored
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 
-PATIENCE = 600.0  # seconds for any one cell
 ARRAYS = 3 << 29  # bytes, unless the machine is too small for it
 PREFIX = "bench-"
 CLONES = 4
 WRITE = "a += 1"
+COLLECT = "gc.collect()"
 COLD = "images and mapped files out of the page cache"
 _ARRAYS = "arrays"
 
@@ -46,22 +47,24 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
     for name, cells in _kinds(arrays or _fitting()).items():
         saved, again = f"{PREFIX}{os.getpid()}", f"{PREFIX}{os.getpid()}-again"
         names = f"{PREFIX}{os.getpid()}-names"
+        arrays_too = name.startswith(_ARRAYS)
         try:
-            with _kernel("python3") as client:
-                _run(client, cells)
+            with kernel("python3") as client:
+                run(client, cells)
                 frozen = tuple(_saved(client, saved) for _ in range(rounds))
-                _saved(client, again)
+                seconds_again = [_saved_again(client, again) for _ in range(rounds)]
+                second = snapshot.show(again)
+                snapshot.delete(again)
+                run(client, "import gc; gc.collect()")
+                collected = tuple(seconds(client, COLLECT) for _ in range(rounds))
                 _saved(client, names, "portable")
-                before = _seconds(client, WRITE) if name.startswith(_ARRAYS) else None
-            info, second = snapshot.show(saved), snapshot.show(again)
-            snapshot.delete(again)
+                before = tuple(seconds(client, WRITE) for _ in range(rounds if arrays_too else 0))
+            info = snapshot.show(saved)
             spec = snapshot.publish(saved).name
             note(f"{name}: {rounds} rounds")
             found = _turns(rounds, spec, cells, info)
             fresh = found["fresh"]
-            remark = f"told before, from {size(info.bytes)}, disk and earlier restores"
-            told = (info.restore_seconds,)
-            cases.append(Case(f"{name}: restore as told", told, "restore", found["warm"], remark))
+            cases.append(_told(f"{name}: restore as told", info, found["warm"]))
             cases += _by_names(name, names, rounds, fresh)
             mapped = sum(length for length, _ in info.manifest().memory.values())
             kept = f"{size(info.manifest().bytes)} of images, {size(mapped)} mapped"
@@ -76,13 +79,20 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
             cases.append(Case(f"{name}: save", frozen, "re-run", fresh, remark))
             share = second.bytes / (info.manifest().bytes + mapped)
             remark = f"a second save of it, unchanged, adds {size(second.bytes)} ({share:.0%})"
-            cases.append(Case(f"{name}: save again", (second.seconds,), "re-run", fresh, remark))
-            if before is not None:
-                cases += _costs_of_mapping(name, spec, found["warm"], before)
+            took = tuple(seconds_again)
+            cases.append(Case(f"{name}: save again", took, "re-run", fresh, remark))
+            remark = "it writes to every object, and so copies its page"
+            first = tuple(_first_collect(spec) for _ in range(rounds))
+            called = f"{name}: first gc.collect()"
+            cases.append(Case(called, first, "never saved", collected, remark))
+            if arrays_too:
+                cases += _costs_of_mapping(name, spec, rounds, found["warm"], before)
         finally:
             for each in snapshot.snapshots():
                 if each.name in (saved, again, names):
                     snapshot.delete(each.name)
+    note(f"undo: {rounds} rounds")
+    cases += undo.measure(rounds)
     title = "Restoring a kernel instead of re-running it"
     about = versions("zerostart-jupyter", "ipykernel", "jupyter-client", "torch")
     return Report(title, tuple(cases), about, machine())
@@ -93,8 +103,18 @@ def _by_names(name: str, saved: str, rounds: int, fresh: tuple[float, ...]) -> l
     info = snapshot.show(saved)
     spec = snapshot.publish(saved).name
     took = tuple(_to_first_reply(spec, "1") for _ in range(rounds))
-    remark = f"{size(info.bytes)}; told {info.restore_seconds:.2g} s before"
-    return [Case(f"{name}: first reply, portable", took, "re-run", fresh, remark)]
+    return [
+        _told(f"{name}: portable restore as told", info, took),
+        Case(f"{name}: first reply, portable", took, "re-run", fresh, size(info.bytes)),
+    ]
+
+
+def _told(name: str, info: SnapshotInfo, took: tuple[float, ...]) -> Case:
+    """What was expected of a restore before it happened, beside what it took."""
+    within = 0.5 <= info.restore_seconds / statistics.median(took) <= 2
+    remark = f"told before, from {size(info.bytes)}, disk and earlier restores: "
+    remark += "within 2 x" if within else "not within 2 x"
+    return Case(name, (info.restore_seconds,), "restore", took, remark)
 
 
 def _turns(rounds: int, spec: str, cells: str, info: SnapshotInfo) -> dict[str, tuple[float, ...]]:
@@ -107,29 +127,37 @@ def _turns(rounds: int, spec: str, cells: str, info: SnapshotInfo) -> dict[str, 
                 continue
             if turn == "cold":
                 _forget(info)
-            kernel, code = ("python3", cells) if turn == "fresh" else (spec, "1")
-            found[turn].append(_to_first_reply(kernel, code))
+            which, code = ("python3", cells) if turn == "fresh" else (spec, "1")
+            found[turn].append(_to_first_reply(which, code))
     return {turn: tuple(times) for turn, times in found.items()}
 
 
-def _costs_of_mapping(name: str, spec: str, one: Sequence[float], before: float) -> list[Case]:
+def _costs_of_mapping(
+    name: str, spec: str, rounds: int, one: tuple[float, ...], before: tuple[float, ...]
+) -> list[Case]:
     """What clones share, and what the first write to a mapped array costs."""
-    with contextlib.ExitStack() as others, _kernel(spec) as first:
-        began = time.perf_counter()
-        clients = [first, *(others.enter_context(_kernel(spec)) for _ in range(CLONES - 1))]
-        for client in clients:
-            _run(client, "1")
-        together = time.perf_counter() - began
-        for client in clients:
-            _run(client, "float(a.sum())")
-        shared = sum(map(_proportional, clients))
-        others.close()
-        alone = _proportional(first)
-        written = _seconds(first, WRITE)
-    share = f"having read all, {size(shared)} of memory (PSS), {shared / alone:.2f} x one clone's"
+    together, written, shares, held = [], [], [], 0
+    for _ in range(rounds):
+        with contextlib.ExitStack() as others, kernel(spec) as first:
+            began = time.perf_counter()
+            clients = [first, *(others.enter_context(kernel(spec)) for _ in range(CLONES - 1))]
+            for client in clients:
+                run(client, "1")
+            together.append(time.perf_counter() - began)
+            for client in clients:
+                run(client, "float(a.sum())")
+            held = sum(map(_proportional, clients))
+            others.close()
+            shares.append(held / _proportional(first))
+            written.append(seconds(first, WRITE))
+    share = (
+        f"having read all, {size(held)} of memory (PSS), {statistics.median(shares):.2f} x one's"
+    )
     return [
-        Case(f"{name}: {CLONES} clones at once", (together,), "one", tuple(one), share),
-        Case(f"{name}: first write to all of it", (written,), "never saved", (before,), "a += 1"),
+        Case(f"{name}: {CLONES} clones at once", tuple(together), "one", one, share),
+        Case(
+            f"{name}: first write to all of it", tuple(written), "never saved", tuple(before), WRITE
+        ),
     ]
 
 
@@ -158,14 +186,25 @@ def _saved(client: Any, name: str, tier: str = "process") -> float:
     call = f"s.snapshot({name!r}, replace=True, tier={tier!r})"
     code = f"import zerostart_jupyter.snapshot as s; {call}"
     reply = client.execute_interactive(code, timeout=PATIENCE, output_hook=lambda message: None)
-    _check(reply)
+    check(reply)
     return snapshot.show(name).frozen_seconds
 
 
-def _to_first_reply(kernel: str, code: str) -> float:
+def _saved_again(client: Any, name: str) -> float:
+    """Save what was saved already; returns the seconds until that is published."""
+    _saved(client, name)
+    return snapshot.show(name).seconds
+
+
+def _first_collect(spec: str) -> float:
+    with kernel(spec) as client:
+        return seconds(client, f"import gc; {COLLECT}")
+
+
+def _to_first_reply(spec: str, code: str) -> float:
     began = time.perf_counter()
-    with _kernel(kernel) as client:
-        _run(client, code)
+    with kernel(spec) as client:
+        run(client, code)
         return time.perf_counter() - began
 
 
@@ -199,43 +238,3 @@ def _proportional(client: Any) -> int:
             if line.startswith("Pss:"):
                 total += int(line.split()[1]) << 10
     return total
-
-
-def _seconds(client: Any, code: str) -> float:
-    """How long this takes, as the kernel measures it."""
-    timed = (
-        f"import time; _began = time.perf_counter(); {code}; _took = time.perf_counter() - _began"
-    )
-    asked = client.execute(timed, silent=True, user_expressions={"took": "_took"})
-    while (message := client.get_shell_msg(timeout=PATIENCE))["parent_header"]["msg_id"] != asked:
-        pass
-    _check(message)
-    return float(message["content"]["user_expressions"]["took"]["data"]["text/plain"])
-
-
-@contextlib.contextmanager
-def _kernel(name: str) -> Iterator[Any]:
-    manager = KernelManager(kernel_name=name)
-    manager.start_kernel()
-    client = manager.client()
-    client.start_channels()
-    try:
-        yield client
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-
-
-def _run(client: Any, code: str) -> None:
-    """Run a cell and wait for its reply; the first may wait until the kernel listens."""
-    asked = client.execute(code, silent=True)
-    while True:
-        message = client.get_shell_msg(timeout=PATIENCE)
-        if message["parent_header"].get("msg_id") == asked:
-            break
-    _check(message)
-
-
-def _check(reply: Mapping[str, Any]) -> None:
-    if reply["content"]["status"] != "ok":
-        raise RuntimeError("\n".join(reply["content"].get("traceback", ["the cell failed"])))

@@ -56,7 +56,11 @@ def run(args: argparse.Namespace) -> int:
     how = "was there"
     if not found.warm:
         how = f"{wording.size(found.bytes_downloaded)} fetched in {wording.seconds(found.seconds)}"
-    output.emit(args, found.as_json(), f"{found.environment}\n{found.wheels} wheels, {how}.")
+    output.emit(
+        args,
+        found.as_json(),
+        f"{found.environment}\n{wording.counted(found.wheels, 'wheel')}, {how}.",
+    )
     return 0
 
 

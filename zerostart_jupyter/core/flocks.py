@@ -30,7 +30,11 @@ class Flock:
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            return cls._attempt(path, os.O_RDWR | os.O_CREAT, shared)
+            while True:
+                held = cls._attempt(path, os.O_RDWR | os.O_CREAT, shared)
+                if held is None or held._is_of(path):
+                    return held
+                held.release()  # its last holder removed the file in between
         except OSError as error:
             if error.errno != errno.EROFS or not path.exists():
                 raise
@@ -54,12 +58,30 @@ class Flock:
             raise
         return cls(descriptor)
 
+    def _is_of(self, path: Path) -> bool:
+        """Whether this is the file that others find at the path."""
+        assert self._descriptor is not None
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(path))
+        except FileNotFoundError:
+            return False
+
+    def retire(self, path: Path) -> None:
+        """Give it back and remove its file; nobody else holds it, who held it alone."""
+        path.unlink(missing_ok=True)
+        self.release()
+
     def release(self) -> None:
         """Give it back, whoever has a copy; a second call, or one in a fork, does nothing."""
         if self._descriptor is not None:
             descriptor = self.detach()
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
+
+    def touch(self) -> None:
+        """Show others that the work it is held for goes on: its file gets the time of now."""
+        if self._descriptor is not None:
+            os.utime(self._descriptor)
 
     def detach(self) -> int:
         """The bare descriptor, which forks do share from now on; the caller closes it."""

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,7 @@ class FileIdentity:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """`length` bytes at `offset` of a file; `digest` is their sha256 in hex where it is known."""
 
     path: Path
@@ -83,22 +82,17 @@ class Held(Protocol):
 Holder = Callable[[Sequence[Live]], Held | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Note:
-    name: str
-    owner: weakref.ref[object]
-    address: Callable[[], int]
-    device: str
-    reference: Reference
-    version: Callable[[], int]
-    noted: int
+class _Note(weakref.ref[object]):
+    """A weak reference to an owner that knows the rest: there are tens of thousands of them."""
 
-
-class _Owner(weakref.ref[object]):
-    """A weak reference that knows its key: a closure each would be more for the collector."""
-
-    __slots__ = ("key",)
+    __slots__ = ("address", "device", "key", "name", "noted", "reference", "version")
     key: int
+    name: str
+    reference: Reference
+    device: str
+    address: Callable[[object], int]
+    version: Callable[[object], int]
+    noted: int
 
 
 class References:
@@ -119,30 +113,30 @@ class References:
         owner: object,
         reference: Reference,
         *,
-        address: Callable[[], int],
-        version: Callable[[], int],
+        address: Callable[[Any], int],
+        version: Callable[[Any], int],
         device: str = "cpu",
     ) -> None:
         """Note that `owner` holds the bytes of `reference`, as of its present version.
 
-        `address` and `version` must not keep the owner alive.
+        `address` and `version` are given the owner, and say where its bytes lie now and how often
+        they were written to.
         """
-        known = _Owner(owner, self._forget)
-        known.key = id(owner)
+        note = _Note(owner, self._forget)
+        note.key, note.name, note.reference, note.device = id(owner), name, reference, device
+        note.address, note.version, note.noted = address, version, version(owner)
         with self._lock:
-            self._notes[known.key] = _Note(
-                name, known, address, device, reference, version, version()
-            )
+            self._notes[note.key] = note
 
     def live(self) -> Iterator[Live]:
         """Those whose owner lives, whose version is unchanged and whose file is intact."""
         with self._lock:
             notes = list(self._notes.values())
         for note in notes:
-            owner = note.owner()
-            if owner is None or note.version() != note.noted or not note.reference.intact():
+            owner = note()
+            if owner is None or note.version(owner) != note.noted or not note.reference.intact():
                 continue
-            yield Live(note.name, owner, note.address(), note.device, note.reference)
+            yield Live(note.name, owner, note.address(owner), note.device, note.reference)
 
     def hold_with(self, holder: Holder) -> None:
         """Have this one make the `Held` of owners; who notes them knows what their memory is."""
@@ -156,9 +150,9 @@ class References:
     def __len__(self) -> int:
         return len(self._notes)
 
-    def _drop(self, owner: _Owner) -> None:
+    def _drop(self, note: _Note) -> None:
         with self._lock:
-            self._notes.pop(owner.key, None)
+            self._notes.pop(note.key, None)
 
 
 _REFERENCES = References()

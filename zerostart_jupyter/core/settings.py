@@ -184,6 +184,13 @@ class Settings:
         lambda: False,
         shown="0",
     )
+    no_head_start: bool = _setting(
+        "ZS_NO_HEAD_START",
+        "Fetch no wheel before uv has answered: what is guessed until then may be in vain.",
+        _flag,
+        lambda: False,
+        shown="0",
+    )
     no_import_offers: bool = _setting(
         "ZS_NO_IMPORT_OFFERS",
         "Never offer to install what a cell failed to import.",

@@ -2,7 +2,7 @@
 
 Layout below the root, each directory 0700:
 
-    locks/                    one file a lock or lease; never removed while anyone may hold it
+    locks/                    one file a lock or lease; the last holder of a lease may remove it
     <room>/<key>/             an entry; `entry.json` in it is its marker
     <room>/.staging-*/        work in progress; removed by `sweep()` once its maker is gone
     <room>/<key>/ unmarked    an entry that is still being built in place, or a crashed one
@@ -102,8 +102,10 @@ class Store:
         """The entry, or None if it was never published or its marker cannot be read."""
         path = self.path(room, key)
         try:
-            body = json.loads((path / MARKER).read_text())
-            return Entry(room, key, path, float(body["created"]), body["about"])
+            # Unbuffered: a room may have thousands of markers, each of a few hundred bytes.
+            with open(os.path.join(path, MARKER), "rb", buffering=0) as stream:
+                body = json.loads(stream.read())
+            return Entry(room, key, path, float(body["created"]), dict(body["about"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -208,15 +210,8 @@ class Store:
         Not reentrant. `check` is called while waiting and may raise to give up. Raises StoreError
         after `timeout` seconds.
         """
-        if not _KEY.fullmatch(name):
-            raise ValueError(f"not a lock's name: {name!r}")
-        path = self._lock_file(name)
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            with _usable(self.root):
-                held = Flock.on_file(path)
-            if held is not None:
-                break
+        while (held := self.try_lock(name)) is None:
             check()
             if deadline is not None and time.monotonic() > deadline:
                 raise StoreError(
@@ -228,6 +223,17 @@ class Store:
             yield
         finally:
             held.release()
+
+    def try_lock(self, name: str) -> Flock | None:
+        """The named lock, to be released by the caller; None if somebody else holds it."""
+        if not _KEY.fullmatch(name):
+            raise ValueError(f"not a lock's name: {name!r}")
+        with _usable(self.root):
+            return Flock.on_file(self._lock_file(name))
+
+    def idle(self, name: str) -> float:
+        """Seconds since the named lock was made or touched; 0 if there is none."""
+        return _age(self._lock_file(name))
 
     def lease(self, room: str, key: str) -> Lease:
         """Keep an entry from removal while the lease is held: take it first, then look.
@@ -265,10 +271,23 @@ class Store:
                     removed += self._remove(room, name, unmarked=True)
         return removed
 
+    def retire_leases(self, room: str) -> int:
+        """Remove the files of leases on what is not there, and that nobody holds; how many."""
+        removed = 0
+        for path in (self.root / "locks").glob(f".{room}-*"):
+            key = path.name.removeprefix(f".{room}-")
+            with _usable(self.root):
+                held = None if self.path(room, key).exists() else Flock.on_file(path)
+            if held is not None:
+                held.retire(path)
+                removed += 1
+        return removed
+
     def _remove(self, room: str, key: str, *, unmarked: bool = False) -> bool:
         path = self.path(room, key)
+        lease = self._lock_file(f".{room}-{key}")
         with _usable(self.root):
-            held = Flock.on_file(self._lock_file(f".{room}-{key}"))
+            held = Flock.on_file(lease)
             if held is None:
                 return False
             grave = self.stage(room)
@@ -277,6 +296,7 @@ class Store:
                 if unmarked and self.get(room, key) is not None:
                     return False
                 path.rename(grave / "removed")
+                held.retire(lease)
                 return True
             except FileNotFoundError:
                 return False

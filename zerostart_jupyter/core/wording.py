@@ -11,6 +11,7 @@ from zerostart_jupyter.core.events import State
 _DOING = {
     "install": "Installing",
     "import": "Importing",
+    "plan": "Planning",
     "verify": "Verifying",
     "load": "Loading",
     "snapshot": "Saving snapshot",
@@ -21,6 +22,7 @@ _DOING = {
 _DID = {
     "install": "Installed",
     "import": "Imported",
+    "plan": "Planned",
     "verify": "Verified",
     "load": "Loaded",
     "snapshot": "Saved snapshot",
@@ -28,7 +30,8 @@ _DID = {
     "export": "Exported",
     "setup": "Set up",
 }
-BAR = 24  # characters of a full bar
+BAR = 24  # characters of a full bar where there is room
+_LEAST = 6  # where there is none
 
 
 def size(count: float) -> str:
@@ -56,16 +59,18 @@ def seconds(count: float) -> str:
     return f"{int(count // 60)} min {int(count % 60)} s"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of them: 1 wheel, 3 wheels."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def line(view: OperationView, *, width: int = 100) -> str:
     """One line on an operation, cut to `width` characters."""
-    return _closing(view)[:width] if view.state.final else _running(view)[:width]
+    return (_closing(view) if view.state.final else _running(view, width))[:width]
 
 
-def _running(view: OperationView) -> str:
+def _running(view: OperationView, width: int) -> str:
     parts = [f"{_DOING.get(view.kind, view.kind)} {view.title}"]
-    if view.total:
-        share = min(1.0, view.done / view.total)
-        parts.append(f"{'━' * round(share * BAR):<{BAR}} {share:4.0%}")
     if view.unit == "bytes" and view.done:
         whole = f" of {size(view.total)}" if view.total else ""
         parts.append(f"{size(view.done)}{whole}, {rate(view.rate)}")
@@ -73,6 +78,11 @@ def _running(view: OperationView) -> str:
         parts.append(f"{seconds(view.seconds_left)} left")
     if view.current:
         parts.append(view.current)
+    if view.total:
+        share = min(1.0, view.done / view.total)
+        room = width - len("  ".join(parts)) - len("   100%")
+        bar = max(_LEAST, min(BAR, room))
+        parts.insert(1, f"{'━' * round(share * bar):<{bar}} {share:4.0%}")
     return "  ".join(parts)
 
 

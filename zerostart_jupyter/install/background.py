@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install.activation import ROOM, landed
 from zerostart_jupyter.install.closure import Closure
-from zerostart_jupyter.install.connections import Connections
+from zerostart_jupyter.install.destination import Destination
 from zerostart_jupyter.install.environment import Environment, Rivals
 from zerostart_jupyter.install.failures import as_error
 from zerostart_jupyter.install.gate import Pending
@@ -38,6 +37,7 @@ class Job:
         indexes: Indexes,
         work: Operation,
         *,
+        pipeline: Pipeline | None = None,
         environment: Environment | None = None,
         pending: type[Pending] = Pending,
     ) -> None:
@@ -45,27 +45,16 @@ class Job:
         self._root = root
         self._store = store
         self._work = work
-        self._stop = threading.Event()
-        self._connections = Connections(indexes, settings.http_timeout)
         names = [each.name for each in lock.packages]
         closure = Closure(names, request.extras())
         self._environment = environment or Environment(
             root, copy=settings.no_shared_cache, rivals=Rivals(store, lock.packages)
         )
-        self.pending = pending(root, names, self._demand, closure.of)
+        self.pipeline = pipeline or Pipeline(store, settings, indexes, work)
+        self.pending = pending(root, names, self.pipeline.demand, closure.of)
         if environment is None:
             self.pending.early = self._offer
-        self.pipeline = Pipeline(
-            lock,
-            self._environment,
-            store,
-            settings,
-            self._connections,
-            work,
-            self.pending,
-            closure,
-            self._stop,
-        )
+        self.destination = Destination(lock, self._environment, self.pending, closure)
 
     def guess(self, shadowed: Mapping[str, ImportNames]) -> None:
         """Claim names before any wheel has told its own: a distribution's own name, and those
@@ -87,28 +76,28 @@ class Job:
             self.pending.fail(as_error(error, self._store))
             raise as_error(error, self._store) from error
         finally:
-            self._connections.close()
+            self.pipeline.close()
 
     def _make(self) -> None:
         key = self._root.name
         self.pending.watch(True)
         with self._store.lock(f"build-{key}", check=self._work.check):
             self.pending.watch(False)
-            self._have()
+            present = self._have()
             about = self._about()
             if self._store.get(ROOM, key) is None:
                 with self._store.build(ROOM, key, about):
                     self._environment.prepare()
                     if self.pending.missing:
-                        self.pipeline.run()
+                        self.pipeline.run(self.destination, present)
 
-    def _have(self) -> None:
-        """Let in what an earlier process, or another one just now, has finished."""
-        for each in self._lock.packages:
-            if landed(self._root, each.name).exists():
-                self.pipeline.skip(each.name)
-                self._work.update(each.name, each.size or 0, each.size, state=State.DONE)
-                self.pending.land(each.name)
+    def _have(self) -> list[str]:
+        """Let in what an earlier process, or another one just now, has finished; its names."""
+        present = [each for each in self._lock.packages if landed(self._root, each.name).exists()]
+        for each in present:
+            self._work.update(each.name, each.size or 0, each.size, state=State.DONE)
+            self.pending.land(each.name)
+        return [each.name for each in present]
 
     def _about(self) -> dict[str, object]:
         return {
@@ -122,9 +111,6 @@ class Job:
         if "entry_points.txt" in files:
             (locked,) = (each for each in self._lock.packages if each.name == name)
             self._environment.offer(locked, files["entry_points.txt"].encode())
-
-    def _demand(self, name: str) -> None:
-        self.pipeline.demand(name)
 
     def _cancelled(self) -> None:
         error: ZerostartError = Cancelled(

@@ -22,16 +22,17 @@ class Crew:
         self._threads: list[threading.Thread] = []
 
     def add(self, name: str, steps: Iterable[Step]) -> None:
-        """One more thread for each step; before `start()`."""
+        """One more thread for each step, which the next `start()` starts."""
         self._threads += [
             threading.Thread(target=self._run, args=(step,), name=name, daemon=True)
             for step in steps
         ]
 
     def start(self) -> None:
-        """Start all of them."""
-        gate.workers.update(self._threads)
-        for thread in self._threads:
+        """Start those that were not started yet."""
+        waiting = [thread for thread in self._threads if thread.ident is None]
+        gate.workers.update(waiting)
+        for thread in waiting:
             thread.start()
 
     def join(self) -> None:

@@ -14,6 +14,8 @@ from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install import system_cuda
 from zerostart_jupyter.install.indexes import read_indexes
 
+_PERMISSIONS = "Check its permissions, or set ZEROSTART_CACHE elsewhere."
+
 
 def capabilities(settings: Settings | None = None) -> list[Capability]:
     """uv, the cache, hardlinks, room on the disk, index settings and CUDA, as they were found."""
@@ -35,13 +37,14 @@ def _cache(root: Path) -> list[Capability]:
         store = Store(root)
         with tempfile.TemporaryDirectory(dir=store.root / "environments", prefix=".staging-") as to:
             linked = _links(store.root / "wheels", Path(to))
-    except (ZerostartError, OSError) as error:
-        remedy = error.remedy if isinstance(error, ZerostartError) else "Check its permissions."
-        return [Capability("package cache", False, str(error), remedy)]
+    except ZerostartError as error:
+        return [Capability("package cache", False, error.message, error.remedy)]
+    except OSError as error:
+        return [Capability("package cache", False, f"{root}: {error.strerror}.", _PERMISSIONS)]
     free = shutil.disk_usage(root).free / 2**30
     roomy = free >= 5
     return [
-        Capability("package cache", True, str(root)),
+        Capability("package cache", True, f"{root} is ours and writable"),
         Capability(
             "hardlinks",
             linked,

@@ -6,6 +6,7 @@ and handed to uv as options. Given options win over uv's settings, and those ove
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
@@ -34,12 +35,14 @@ class IndexOptions:
 class Indexes:
     """What uv is started with, and what our own connections need.
 
-    `urls` may carry credentials and therefore stay out of the repr.
+    `urls` may carry credentials and therefore stay out of the repr; `simple` are those with simple
+    pages that HTTP reaches, in the order in which uv asks them.
     """
 
     arguments: tuple[str, ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     urls: tuple[str, ...] = field(default=(), repr=False)
+    simple: tuple[str, ...] = field(default=(), repr=False)
     certificate: str | None = None
     client_certificate: str | None = None
     proxy: str | None = field(default=None, repr=False)
@@ -84,6 +87,7 @@ def read_indexes(
         arguments=tuple(arguments),
         environment=relevant | extra,
         urls=tuple(_urls(arguments, environ)),
+        simple=tuple(url for url in _simple(arguments, environ) if url.startswith("http")),
         certificate=certificate,
         client_certificate=pip.get("client-cert") or environ.get("SSL_CLIENT_CERT"),
         proxy=pip.get("proxy"),
@@ -176,9 +180,40 @@ def _urls(arguments: list[str], environ: Mapping[str, str]) -> Iterable[str]:
         if option in ("--default-index", "--index", "--find-links"):
             yield value
     for name in (*_UV_INDEX, "UV_FIND_LINKS"):
-        for word in _words(environ.get(name)):
-            label, separator, url = word.partition("=")
-            yield url if separator and "://" not in label else word
+        yield from _unnamed(environ.get(name))
+
+
+def _simple(arguments: list[str], environ: Mapping[str, str]) -> Iterable[str]:
+    if "--no-index" in arguments:
+        return
+    given = list(itertools.pairwise(arguments))
+    yield from (value for option, value in given if option == "--index")
+    yield from _unnamed(environ.get("UV_INDEX"))
+    yield from _unnamed(environ.get("UV_EXTRA_INDEX_URL"))
+    default = [value for option, value in given if option == "--default-index"]
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        default += _unnamed(environ.get(name))
+    yield from default[:1] or pips_own()
+
+
+def pips_own() -> list[str]:
+    """The index that pip and uv ask when nothing is configured, as pip's source has it; none
+    where there is no pip. It is read: importing pip changes the logging of the whole process."""
+    import importlib.util
+    import re
+
+    spec = importlib.util.find_spec("pip")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        with contextlib.suppress(OSError):
+            text = Path(folder, "_internal", "models", "index.py").read_text(encoding="utf-8")
+            return [f"{url}simple" for url in re.findall(r'\nPyPI = \w+\(\s*"([^"]+/)"', text)]
+    return []
+
+
+def _unnamed(words: str | None) -> Iterable[str]:
+    for word in _words(words):
+        label, separator, url = word.partition("=")
+        yield url if separator and "://" not in label else word
 
 
 def _each(option: str, values: Iterable[str]) -> list[str]:

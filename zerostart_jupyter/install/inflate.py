@@ -7,13 +7,16 @@ between threads costs more than a small file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 from isal import isal_zlib
 
 from zerostart_jupyter.install.archive import DEFLATED, NEWEST, Member, check_local, reject
+from zerostart_jupyter.install.behind import WORTHWHILE, Behind, write_all
 
 RUN_BYTES = 2 << 20  # packed bytes after which a run of small members ends
 _AT_ONCE = 4 << 20  # members up to this many inflated bytes are written with one call
@@ -141,8 +144,11 @@ class Run:
                 data = self._piece[: member.packed]
                 self._piece = self._piece[member.packed :]
                 self._at_once(member, data, descriptor)
-            else:
-                yield from self._streamed(member, descriptor)
+            elif member.method == DEFLATED and member.size >= WORTHWHILE:
+                with contextlib.closing(Behind(descriptor)) as behind:
+                    yield from self._streamed(member, behind.write)
+            else:  # what is not inflated lies in memory that is used again at once
+                yield from self._streamed(member, partial(write_all, descriptor))
         finally:
             os.close(descriptor)
 
@@ -157,9 +163,9 @@ class Run:
             if not inflater.eof or inflater.unused_data:
                 reject(self._wheel, f"{member.name!r} is not as long as it says")
         self._check_content(member, len(content), isal_zlib.crc32(content))
-        _write_all(descriptor, content)
+        write_all(descriptor, content)
 
-    def _streamed(self, member: Member, descriptor: int) -> Steps:
+    def _streamed(self, member: Member, write: Callable[[bytes | memoryview], None]) -> Steps:
         inflater = isal_zlib.decompressobj(-15) if member.method == DEFLATED else None
         left, size, crc = member.packed, 0, 0
         while left:
@@ -182,7 +188,7 @@ class Run:
                 if size > member.size:
                     reject(self._wheel, f"{member.name!r} is longer than it says")
                 crc = isal_zlib.crc32(content, crc)
-                _write_all(descriptor, content)
+                write(content)
                 if inflater is None or inflater.eof or (not bite and len(content) < _GULP):
                     break
         if inflater is not None and (not inflater.eof or inflater.unused_data):
@@ -213,9 +219,3 @@ def peek(member: Member, data: memoryview, base: int, wheel: str) -> bytes | Non
     if len(content) != member.size or isal_zlib.crc32(content) != member.crc:
         reject(wheel, f"{member.name!r} is damaged")
     return content
-
-
-def _write_all(descriptor: int, content: bytes | memoryview) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]

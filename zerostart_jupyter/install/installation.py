@@ -7,35 +7,28 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerostart_jupyter.core.errors import (
-    AlreadyImported,
-    DigestMismatch,
-    ResolveError,
-    ZerostartError,
-)
+from zerostart_jupyter.core.errors import DigestMismatch, ZerostartError
 from zerostart_jupyter.core.events import Hub, Operation, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease, Store
-from zerostart_jupyter.install import activation, answers, children, live
+from zerostart_jupyter.install import activation, borrowed, children, live
+from zerostart_jupyter.install.decision import find_lock
 from zerostart_jupyter.install.gate import NOTICE, gate
-from zerostart_jupyter.install.indexes import Indexes, read_indexes
+from zerostart_jupyter.install.indexes import read_indexes
 from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.requirements import Request, gather
 
 if TYPE_CHECKING:
     from zerostart_jupyter.install.background import Job
-    from zerostart_jupyter.install.build import Builder
+    from zerostart_jupyter.install.headstart import HeadStart
 
 ROOM = activation.ROOM
 _leases: dict[str, Lease] = {}  # environments of this process; freed when it ends
-
-# Third-party modules of our own that a user may want in another version.
-_OURS = ("packaging", "installer", "isal")
 
 
 class Installation:
@@ -112,10 +105,14 @@ class Installation:
     def __repr__(self) -> str:
         if self._error is not None:
             return f"<{self.title}: failed: {self._error}>"
+        from zerostart_jupyter.core import wording  # which `zerostart run` does without
+
+        wheels = wording.counted(self.wheels, "wheel")
         if not self.done:
-            return f"<{self.title}: {self.wheels} wheels on their way; imports wait for their own>"
-        how = "was there" if self.warm else f"{self.bytes_downloaded / 2**30:.2f} GiB"
-        return f"<{self.title}: {self.wheels} wheels, {how}, {self.seconds:.2f} s>"
+            way = "its way" if self.wheels == 1 else "their way"
+            return f"<{self.title}: {wheels} on {way}; imports wait for their own>"
+        how = "was there" if self.warm else wording.size(self.bytes_downloaded)
+        return f"<{self.title}: {wheels}, {how}, {wording.seconds(self.seconds)}>"
 
 
 def install(
@@ -143,12 +140,33 @@ def install(
     indexes = read_indexes(request.index)
     with contextlib.ExitStack() as stack:
         work = stack.enter_context(operation("install", request.title, hub=hub))
-        own = _import_ours("own") if into_kernel else None
+        own = borrowed.ours("own") if into_kernel else None
         places = own.places() if own else None
         preferred = own.versions(places) if own else {}
-        lock = find_lock(
-            request, indexes, store, settings, work, live_kernel=activate, preferred=preferred
-        )
+        ahead: list[HeadStart] = []
+
+        def meanwhile() -> None:
+            if settings.no_head_start:
+                return
+            begun = _head_start(request, indexes, store, settings, work)
+            stack.callback(begun.close)
+            ahead.append(begun)
+            begun.begin(preferred)
+
+        try:
+            lock = find_lock(
+                request,
+                indexes,
+                store,
+                settings,
+                work,
+                live_kernel=activate,
+                preferred=preferred,
+                meanwhile=meanwhile,
+            )
+        finally:
+            for begun in ahead:
+                begun.end()
         job: Callable[..., Job]
         if own:
             found, lock = _into_kernel(request, lock, places), own.missing(lock, places)
@@ -159,7 +177,8 @@ def install(
             found = _environment(request, lock, store)
             job = partial(_job, request, lock, found.environment)
         if not found.done:
-            start = partial(job, store, settings, indexes, work)
+            pipeline = ahead[0].pipeline if ahead else None
+            start = partial(job, store, settings, indexes, work, pipeline=pipeline)
             told = activate and own is None
             _start(found, lock, start, store, work, stack.pop_all(), started, told=told)
         if activate and own is None:
@@ -174,73 +193,6 @@ def install(
     if verify:
         _verify(found, lock, store, settings, hub, own is not None)
     return found
-
-
-def find_lock(
-    request: Request,
-    indexes: Indexes,
-    store: Store,
-    settings: Settings,
-    work: Operation,
-    *,
-    live_kernel: bool,
-    preferred: Mapping[str, str] | None = None,
-) -> Lock:
-    """The lock for a request, from an earlier answer or from uv, which takes the `preferred`
-    version of a name wherever that will do.
-
-    With `live_kernel`, what this process has imported is kept: where the answer has another
-    version of it, uv is asked again under that constraint. Raises AlreadyImported if it cannot.
-    """
-    ask = partial(_answer, request, indexes, store, settings, work, preferred or {})
-    lock = ask(())
-    contradictions = live.conflicts(lock) if live_kernel else []
-    contradictions = [each for each in contradictions if not _let_go(each)]
-    if not contradictions:
-        return lock
-    constraints = tuple(each.constraint for each in contradictions)
-    try:
-        return ask(constraints)
-    except ResolveError as error:
-        raise AlreadyImported(
-            f"This kernel has imported {live.named(contradictions)}.",
-            remedy=f"Restart the kernel, and install {request.title} before these imports.",
-        ) from error
-
-
-def _answer(
-    request: Request,
-    indexes: Indexes,
-    store: Store,
-    settings: Settings,
-    work: Operation,
-    preferred: Mapping[str, str],
-    constraints: tuple[str, ...],
-) -> Lock:
-    kept = [f"prefer {name} {version}" for name, version in sorted(preferred.items())]
-    key = answers.request_key(request, indexes, (*constraints, *kept))
-    hours = float("inf") if indexes.offline else settings.lock_hours
-    lock = answers.cached(store, key, hours)
-    if lock is None:
-        resolving = _import_ours("resolve")
-
-        @cache
-        def builder() -> Builder:
-            made: Builder = _import_ours("build").Builder(store, settings, indexes, work)
-            return made
-
-        def meanwhile() -> None:
-            # What is needed next: it would otherwise be imported after uv's answer.
-            _import_ours("background")
-            _imported("packaging.pylock")
-
-        lock = resolving.resolve(request, indexes, builder, work, constraints, preferred, meanwhile)
-        answers.keep(store, key, lock)
-    if settings.system_cuda:
-        from zerostart_jupyter.install import system_cuda
-
-        lock = system_cuda.left(lock, settings)
-    return lock
 
 
 def _environment(request: Request, lock: Lock, store: Store) -> Installation:
@@ -284,8 +236,13 @@ def _into_kernel(request: Request, lock: Lock, places: Any) -> Installation:
     return found
 
 
-def _job(*needed: Any) -> Job:
-    job: Job = _import_ours("background").Job(*needed)
+def _head_start(*needed: Any) -> HeadStart:
+    begun: HeadStart = borrowed.ours("headstart").HeadStart(*needed)
+    return begun
+
+
+def _job(*needed: Any, **more: Any) -> Job:
+    job: Job = borrowed.ours("background").Job(*needed, **more)
     return job
 
 
@@ -300,7 +257,7 @@ def _start(
     *,
     told: bool,
 ) -> None:
-    background = _import_ours("background")
+    background = borrowed.ours("background")
     found.warm = False
     try:
         job = make()
@@ -336,33 +293,3 @@ def _hold(store: Store, key: str) -> None:
     name = str(store.path(ROOM, key))
     if name not in _leases:
         _leases[name] = store.lease(ROOM, key)
-
-
-_brought: set[str] = set()
-
-
-def _import_ours(module: str) -> Any:
-    """A module of ours that needs others' packages; what comes in with it is noted."""
-    return _imported(f"zerostart_jupyter.install.{module}")
-
-
-def _imported(name: str) -> Any:
-    import importlib
-
-    before = set(sys.modules)
-    found = importlib.import_module(name)
-    fresh = set(sys.modules) - before
-    _brought.update(each for each in fresh if each.partition(".")[0] in _OURS)
-    return found
-
-
-def _let_go(conflict: live.Conflict) -> bool:
-    """Forget a conflicting module if only we have imported it: we have what we need of it."""
-    top = conflict.module.partition(".")[0]
-    loaded = {name for name in sys.modules if name.partition(".")[0] == top}
-    if not loaded or not loaded <= _brought:
-        return False
-    _import_ours("background")  # the last that needs them
-    for name in {name for name in sys.modules if name.partition(".")[0] == top}:
-        del sys.modules[name]
-    return True

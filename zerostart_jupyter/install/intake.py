@@ -24,7 +24,7 @@ from zerostart_jupyter.install.inflate import peek
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.packing import check_digest
 from zerostart_jupyter.install.partial import Partial
-from zerostart_jupyter.install.segments import Buffers, Segment, cut
+from zerostart_jupyter.install.segments import AWAITED, Buffers, Segment, cut
 from zerostart_jupyter.install.source import (
     Changed,
     FileSource,
@@ -61,6 +61,7 @@ class Opened:
 class Intake:
     """The way of one wheel. `open()`, then `fetch()` each segment in any order and thread, feed
     the consumers of `assembly`, and `close()` once `assembly.open` is 0; or `abandon()`.
+    Segments have `chunk` bytes, or fewer so that there are `spread` of them.
 
     A wheel of at most `whole` bytes is for a packer: it is not unpacked here, `gather()` gives
     its bytes once all are here, and then it is `packed()`.
@@ -75,12 +76,15 @@ class Intake:
         progress: Progress,
         buffers: Buffers,
         whole: int = 0,
+        *,
+        spread: int = 1,
     ) -> None:
         rules.check_filename(locked.wheel, locked.name, locked.version)
         self._store = store
         self._locked = locked
         self._source = source
         self._chunk = chunk
+        self._spread = spread
         self._progress = progress
         self._buffers = buffers
         self._limit = whole
@@ -250,7 +254,8 @@ class Intake:
         kept = [(start, min(stop, tail.start)) for start, stop in kept if start < tail.start]
         self.resumed = bool(kept)
         streamed = consumers[0].start > 0
-        self.segments = () if streamed else cut(tail.start, self._chunk, kept)
+        chunk = max(min(self._chunk, tail.start // self._spread), min(self._chunk, AWAITED))
+        self.segments = () if streamed else cut(tail.start, chunk, kept)
         last = Segment(tail.start, tail.total)
         self.assembly = Assembly([*self.segments, last], consumers, self._buffers.give)
         self.last = (last, memoryview(tail.data))

@@ -28,6 +28,7 @@ from zerostart_jupyter.install.background import Job
 from zerostart_jupyter.install.environment import EditedInStore, Environment, Places
 from zerostart_jupyter.install.gate import Pending, gate
 from zerostart_jupyter.install.lock import Lock, Locked
+from zerostart_jupyter.install.pipeline import Pipeline
 from zerostart_jupyter.install.requirements import Request
 from zerostart_jupyter.install.unpack import StoredWheel
 
@@ -209,7 +210,9 @@ class OwnJob(Job):
 
     pending: _Held
 
-    def __init__(self, request: Request, lock: Lock, found: Places, *rest: object) -> None:
+    def __init__(
+        self, request: Request, lock: Lock, found: Places, *rest: object, pipeline: Pipeline | None
+    ) -> None:
         settings = rest[1]
         names = {_normal(spec) for spec in request.specs}
         self._own = Own(found, names, copy=settings.no_shared_cache)  # type: ignore[attr-defined]
@@ -219,6 +222,7 @@ class OwnJob(Job):
             lock,
             Path(sys.prefix),
             *rest,  # type: ignore[arg-type]
+            pipeline=pipeline,
             environment=self._own,
             pending=_Held,
         )
@@ -235,10 +239,9 @@ class OwnJob(Job):
     def _make(self) -> None:
         key = hashlib.sha256(str(self._found.site).encode()).hexdigest()[:32]
         with self._store.lock(f"own-{key}", check=self._work.check):
-            for name in self._present():  # another process was faster
-                self.pipeline.skip(name)
-            if self.pipeline.left:
-                self.pipeline.run()
+            present = self._present()  # another process was faster
+            if len(present) < len(self._lock.packages):
+                self.pipeline.run(self.destination, present)
                 self._own.commit()
         self.pending.release()
 

@@ -29,7 +29,9 @@ _START = (  # cells, and the wheel that somebody waits for, come first
 )
 
 
-def start(store: Store, environment: Environment, settings: Settings, wheels: int) -> list[Packer]:
+def start(
+    store: Store, environment: Environment | None, settings: Settings, wheels: int
+) -> list[Packer]:
     """As many packers as this number of wheels to fetch is worth, on their way up."""
     if wheels < _WORTHWHILE:
         return []
@@ -47,15 +49,21 @@ def limit(settings: Settings) -> int:
 
 class Packer:
     """One such process, used by one thread at a time. Where it cannot be started, or is ended by
-    somebody, its work is done in this process."""
+    somebody, its work is done in this process. It packs into the store, and into an environment
+    that several processes may share."""
 
-    def __init__(self, store: Store, environment: Environment) -> None:
+    def __init__(self, store: Store, environment: Environment | None = None) -> None:
         self._store = store
-        self.links = environment.shared
-        self._environment = environment if self.links else None
+        self._environment: Environment | None = None
+        self._introduced: Environment | None = None
+        self.link_into(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._closed = False
+
+    def link_into(self, environment: Environment | None) -> None:
+        """From the next wheel on, link into this environment too."""
+        self._environment = environment if environment is not None and environment.shared else None
 
     def start(self) -> None:
         """Start the process; `pack()` does not wait for it to be ready."""
@@ -72,14 +80,15 @@ class Packer:
                 cwd="/",
             )
             _widen(self._process.stdin)
-            first = packing.introduction(self._store, self._environment)
-            packing.send(cast("BinaryIO", self._process.stdin), first)
+            self._introduce(self._process, self._environment)
 
     def pack(self, locked: Locked, parts: Sequence[memoryview], order: int) -> Packed:
         """Like `packing.pack`, of a wheel whose bytes are `parts` in order."""
-        process = self._process
+        process, environment = self._process, self._environment
         if process is not None and process.poll() is None:
             try:
+                if environment is not self._introduced:
+                    self._introduce(process, environment)
                 packing.send(cast("BinaryIO", process.stdin), packing.request(locked, order), parts)
                 head, _ = packing.receive(cast("BinaryIO", process.stdout), bytearray())
             except (EOFError, OSError, ValueError):  # it was ended, by the kernel for memory say
@@ -87,7 +96,13 @@ class Packer:
             else:
                 return packing.taken(head)
         data = memoryview(b"".join(parts))
-        return packing.pack(self._store, locked, data, self._environment, order)
+        return packing.pack(self._store, locked, data, environment, order)
+
+    def _introduce(self, process: subprocess.Popen[bytes], environment: Environment | None) -> None:
+        packing.send(
+            cast("BinaryIO", process.stdin), packing.introduction(self._store, environment)
+        )
+        self._introduced = environment
 
     def close(self) -> None:
         """Let it end its wheel, and wait until it is gone; a second call does nothing."""

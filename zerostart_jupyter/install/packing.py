@@ -36,10 +36,11 @@ _IDLE = 64 << 20  # bytes of a buffer that are kept for the next wheel
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A wheel that is in the store, and in the environment if there was one."""
+    """A wheel that is in the store, and if `linked` in the environment."""
 
     names: ImportNames
     requires: tuple[str, ...]
+    linked: bool
 
 
 def pack(
@@ -68,7 +69,7 @@ def pack(
     if environment is not None:
         environment.add(locked, stored, order, fresh=True)
         environment.mark(locked)
-    return Packed(stored.names, metadata.requires)
+    return Packed(stored.names, metadata.requires, environment is not None)
 
 
 def check_digest(locked: Locked, found: str) -> None:
@@ -117,7 +118,7 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
 def answer(packed: Packed) -> dict[str, Any]:
     """What a process says of a wheel it has packed; `taken` reads it."""
     names = {root: sorted(below) for root, below in packed.names.roots.items()}
-    return {"names": names, "requires": packed.requires}
+    return {"names": names, "requires": packed.requires, "linked": packed.linked}
 
 
 def refusal(error: ZerostartError | OSError) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def taken(head: Mapping[str, Any]) -> Packed:
     if "errno" in head:
         raise OSError(head["errno"], head["strerror"], head["filename"])
     names = {root: frozenset(below) for root, below in head["names"].items()}
-    return Packed(ImportNames(names), tuple(head["requires"]))
+    return Packed(ImportNames(names), tuple(head["requires"]), head["linked"])
 
 
 def request(locked: Locked, order: int) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def request(locked: Locked, order: int) -> dict[str, Any]:
 
 
 def introduction(store: Store, environment: Environment | None) -> dict[str, Any]:
-    """The head of a process's first parcel: where it packs to."""
+    """The head of a parcel that says where to pack to from now on; a process's first is one."""
     if environment is None:
         return {"cache": str(store.root), "root": None}
     wheels = [] if environment.rivals is None else environment.rivals.wheels
@@ -166,6 +167,9 @@ def main() -> None:
         store, environment = _introduced(receive(stdin, buffer)[0])
         while True:
             head, data = receive(stdin, buffer)
+            if "cache" in head:
+                store, environment = _introduced(head)
+                continue
             try:
                 packed = pack(store, Locked(**head["locked"]), data, environment, head["order"])
                 said = answer(packed)

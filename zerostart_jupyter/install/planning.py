@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from zerostart_jupyter.core import wording
 from zerostart_jupyter.core.events import operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install.activation import ROOM
+from zerostart_jupyter.install.decision import find_lock
 from zerostart_jupyter.install.indexes import read_indexes
-from zerostart_jupyter.install.installation import find_lock
 from zerostart_jupyter.install.lock import Lock, Locked
 from zerostart_jupyter.install.requirements import Request
 
@@ -42,12 +43,13 @@ class Plan:
         wide = max((len(each.name) for each in self.lock.packages), default=0)
         lines = []
         for each in self.lock.packages:
-            state = "here" if self.warm or each not in missing else _mib(each.size)
+            state = "here" if self.warm or each not in missing else _size(each.size)
             lines.append(f"{each.name:<{wide}}  {each.version:<16} {state}")
-        total = f"{len(self.lock.packages)} wheels, {len(self.missing)} to fetch"
+        total = wording.counted(len(self.lock.packages), "wheel")
         unknown = any(each.size is None for each in self.missing)
-        amount = f"{'at least ' if unknown else ''}{self.bytes / 2**30:.2f} GiB"
-        return "\n".join([*lines, f"{total}, {amount}; environment {self.environment}"])
+        amount = f"{'at least ' if unknown else ''}{wording.size(self.bytes)}"
+        fetched = f"{len(self.missing)} to fetch, {amount}"
+        return "\n".join([*lines, f"{total}, {fetched}; environment {self.environment}"])
 
 
 def plan(request: Request, *, settings: Settings | None = None, activate: bool = True) -> Plan:
@@ -69,5 +71,5 @@ def plan(request: Request, *, settings: Settings | None = None, activate: bool =
     return Plan(lock, missing, store.path(ROOM, key), warm)
 
 
-def _mib(size: int | None) -> str:
-    return "size unknown" if size is None else f"{size / 2**20:.1f} MiB"
+def _size(count: int | None) -> str:
+    return "size unknown" if count is None else wording.size(count)

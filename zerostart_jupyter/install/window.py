@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zerostart_jupyter.core.flocks import Flock
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.install.intake import Intake
+from zerostart_jupyter.install.intake import Intake, Opened
 from zerostart_jupyter.install.lock import Locked
+from zerostart_jupyter.install.unpack import StoredWheel
 
 
 @dataclass(slots=True, eq=False)
 class Coming:
-    """A wheel on its way: `got` of `total` bytes, `held` of them in the window."""
+    """A wheel on its way: `got` of `total` bytes, `held` of them in the window.
+
+    A `foreseen` one was begun before a lock named it: `opened` and `have` wait for that. `claim`
+    keeps other processes from fetching it as well.
+    """
 
     locked: Locked
-    order: int
+    order: int = 0
+    foreseen: bool = False
+    opened: Opened | None = None
+    have: StoredWheel | None = None
+    claim: Flock | None = None
     intake: Intake | None = None
     got: int = 0
     held: int = 0
     total: int | None = None
     restarts: int = 0
+
+    def unclaim(self) -> None:
+        """Let others fetch it, or find it in the store."""
+        claim, self.claim = self.claim, None
+        if claim is not None:
+            claim.release()
 
 
 class Window:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zerostart_jupyter.core.errors import ZerostartError
 from zerostart_jupyter.jupyter.magics import ACTIONS, NAMING
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from zerostart_jupyter.jupyter.config import Zerostart
 
 _LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%{1,2}(zs_install|zs_load|zs_snapshot)\s+(.*)$", re.S)
 _OPTION = re.compile(r"--[a-z-]+")
@@ -26,8 +31,9 @@ _VALUES = {
 class Completion:
     """A v2 matcher of IPython's completer."""
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, config: Zerostart) -> None:
         self._shell = shell
+        self._config = config
         self._matcher: Callable[[Any], Any] | None = None
 
     def open(self) -> None:
@@ -78,7 +84,7 @@ class Completion:
         if magic == "zs_load":
             return _files(fragment, (".safetensors", ".json"))
         if magic == "zs_snapshot":
-            return self._snapshot_words(before, fragment)
+            return self._snapshot_words([w for w in before if not w.startswith("-")], fragment)
         return []
 
     def _snapshot_words(self, before: list[str], fragment: str) -> list[str]:
@@ -89,7 +95,9 @@ class Completion:
         if before[0] in NAMING and len(before) == 1:
             from zerostart_jupyter.snapshot import snapshots
 
-            return [each.name for each in snapshots()]
+            with contextlib.suppress(ZerostartError, OSError):  # Tab is no place to say it
+                return [each.name for each in snapshots(self._config.settings())]
+            return []
         if before[0] in ("import", "export"):
             return _files(fragment, (".zsnap",))
         return []
@@ -104,10 +112,12 @@ def _fragment(text: str) -> str:
 
 
 def _files(fragment: str, suffixes: tuple[str, ...]) -> list[str]:
+    start = os.path.expanduser(fragment)
     found = []
-    for name in glob.glob(glob.escape(fragment) + "*"):
+    for name in glob.glob(glob.escape(start) + "*"):
+        word = fragment + name.removeprefix(start)
         if Path(name).is_dir():
-            found.append(name + "/")
+            found.append(word + "/")
         elif name.endswith(suffixes):
-            found.append(name)
+            found.append(word)
     return found

@@ -9,18 +9,24 @@ from typing import Any
 from traitlets import Any as AnyTrait
 from traitlets.config import Configurable
 
-from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.settings import Settings, table
+
+
+class Setting(AnyTrait):
+    """A trait that is read as the environment variable would be; its name is shown to the user."""
 
 
 def _traits() -> dict[str, Any]:
     traits: dict[str, Any] = {}
-    for each in fields(Settings):
-        doc = f"{each.metadata['doc']} Environment: {each.metadata['env']}."
-        traits[each.name] = AnyTrait(None, allow_none=True, help=doc).tag(config=True)
+    for each, (env, default, doc) in zip(fields(Settings), table(), strict=True):
+        shown = f" Default: {default}." if default else ""
+        words = f"{doc} Environment: {env}.{shown}"
+        traits[each.name] = Setting(None, allow_none=True, help=words).tag(config=True)
     return traits
 
 
-_Base = type("_Base", (Configurable,), _traits())
+# `%config Zerostart` shows the name of the base.
+_Base = type("Configurable", (Configurable,), _traits())
 
 
 class Zerostart(_Base):  # type: ignore[misc, valid-type]

@@ -1,32 +1,42 @@
 """Progress in the cell: one output per operation, updated in place, good on paper.
 
 The same line as text and as a small HTML bar; the saved notebook keeps the last state. At most
-ten updates a second, because the hub coalesces. In a terminal only the closing line is printed.
+ten updates a second, because the hub coalesces. At a prompt it is a line of text (`console`).
 """
 
 from __future__ import annotations
 
 import html
-import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from zerostart_jupyter.core.activity import Activity, OperationView
 from zerostart_jupyter.core.events import Event, Hub, hub
 from zerostart_jupyter.core.wording import line
+from zerostart_jupyter.jupyter.console import ConsoleLine
+from zerostart_jupyter.jupyter.where import at_a_prompt
 
 SHOW_AFTER = 0.15  # seconds; work that ends sooner only says that it ended
 
 
 class CellDisplay:
-    """Shows the operations of this process in the cell that started them."""
+    """Shows the operations of this process in the cell that started them.
+
+    `console` has to be told of cells; it is used for those that were typed at a prompt.
+    """
 
     def __init__(self, source: Hub | None = None) -> None:
+        self.console = ConsoleLine()
         self._hub = source or hub()
         self._activity = Activity()
+        self._typed: set[str] = set()  # operations that began at a prompt
         self._shown: dict[str, Any] = {}
         self._closed: set[str] = set()
         self._leave: Callable[[], None] | None = None
+        self._lock = threading.RLock()
+        self._silent = False
+        self._missed: dict[str, OperationView] = {}  # what would have been shown meanwhile
 
     def open(self) -> None:
         """Begin to show what runs."""
@@ -40,14 +50,41 @@ class CellDisplay:
 
     def forget(self) -> None:
         """Leave alone what runs now: after a restore its output is in another kernel's cell."""
+        self._lock = threading.RLock()  # who held it may be a thread that a fork did not bring
+        self._silent = False
+        self._missed.clear()
         for view in self._activity.operations.values():
             self._closed.add(view.id)
         self._shown.clear()
+        self.console.forget()
+
+    def silence(self) -> None:
+        """Show nothing for a while: the kernel is about to let go of its sockets."""
+        with self._lock:
+            self._silent = True
+
+    def resume(self) -> None:
+        """Show what there is to show since then."""
+        with self._lock:
+            self._silent = False
+            missed = list(self._missed.values())
+            self._missed.clear()
+            for view in missed:
+                self._show(view)
 
     def _take(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            self._fold(events)
+
+    def _fold(self, events: Sequence[Event]) -> None:
+        known = self._activity.operations
         self._activity = self._activity.fold(events)
         for key in dict.fromkeys(event.operation for event in events):
-            self._show(self._activity.operations[key])
+            view = self._activity.operations[key]
+            if key not in known and key not in self._closed and at_a_prompt():
+                self._typed.add(key)
+                self.console.begin(view)
+            self._show(view)
         # What has ended and was shown needs no further memory here.
         self._activity = Activity(
             {k: v for k, v in self._activity.operations.items() if not v.state.final}
@@ -56,11 +93,15 @@ class CellDisplay:
     def _show(self, view: OperationView) -> None:
         if view.id in self._closed or (not view.state.final and view.seconds < SHOW_AFTER):
             return
+        if self._silent:
+            self._missed[view.id] = view
+            return
         if view.state.final:
             self._closed.add(view.id)
-        if not has_display():
+        if view.id in self._typed:
+            self.console.show(view)
             if view.state.final:
-                print(line(view))
+                self._typed.discard(view.id)
             return
         handle = self._shown.get(view.id)
         if handle is None:
@@ -72,12 +113,6 @@ class CellDisplay:
             handle.update(_bundle(view), raw=True)
         if view.state.final:
             del self._shown[view.id]
-
-
-def has_display() -> bool:
-    """Whether what is displayed reaches a notebook, and not a terminal."""
-    kernelapp = sys.modules.get("ipykernel.kernelapp")
-    return kernelapp is not None and kernelapp.IPKernelApp.initialized()
 
 
 def _bundle(view: OperationView) -> dict[str, str]:

@@ -16,7 +16,7 @@ from zerostart_jupyter.jupyter.status import KernelStatus
 from zerostart_jupyter.jupyter.widgets import show_again
 from zerostart_jupyter.snapshot.cell_times import times
 from zerostart_jupyter.snapshot.gpu.waking import wake_before_cells
-from zerostart_jupyter.snapshot.hooks import on_restored, on_returned
+from zerostart_jupyter.snapshot.hooks import on_restored, on_returned, on_silence
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -36,6 +36,7 @@ class _Loaded:
     forget_returned: Callable[[], None]
     forget_times: Callable[[], None]
     forget_parked: Callable[[], None]
+    forget_silence: Callable[[], None]
 
     def restored(self) -> None:
         """This kernel woke up as another one: its progress belongs to another cell and file."""
@@ -59,16 +60,19 @@ def load(shell: InteractiveShell) -> None:
         config,
         CellDisplay(),
         status,
-        Completion(shell),
+        Completion(shell, config),
         points,
         MissingImports(shell, config),
-        *[lambda: None] * 4,
+        *[lambda: None] * 5,
     )
     loaded.forget_restored = on_restored(loaded.restored)
     loaded.forget_returned = on_returned(show_again)
+    loaded.forget_silence = on_silence(loaded.display.silence, loaded.display.resume)
     loaded.forget_parked = wake_before_cells(shell)
     loaded.forget_times = times().watch(shell.events)
     loaded.display.open()
+    shell.events.register("pre_run_cell", loaded.display.console.begin_cell)
+    shell.events.register("post_run_cell", loaded.display.console.end_cell)
     loaded.status.open()
     loaded.completion.open()
     loaded.points.open()
@@ -85,11 +89,14 @@ def unload(shell: InteractiveShell) -> None:
     loaded.forget_returned()
     loaded.forget_times()
     loaded.forget_parked()
+    loaded.forget_silence()
     loaded.missing.close()
     loaded.points.close()
     loaded.completion.close()
     loaded.status.close()
     loaded.display.close()
+    shell.events.unregister("pre_run_cell", loaded.display.console.begin_cell)
+    shell.events.unregister("post_run_cell", loaded.display.console.end_cell)
     shell.configurables.remove(loaded.config)
     table: dict[str, dict[str, Any]] = shell.magics_manager.magics
     for kind in ("line", "cell"):

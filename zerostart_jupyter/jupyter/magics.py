@@ -203,7 +203,10 @@ def _fits(given: list[str], takes: list[str]) -> bool:
 
 def _parse(magic: Any, line: str) -> argparse.Namespace:
     """The magic's arguments, without the quotes and the final `;` that IPython leaves on."""
-    args: argparse.Namespace = parse_argstring(magic, line.rstrip().removesuffix(";"))
+    try:
+        args: argparse.Namespace = parse_argstring(magic, line.rstrip().removesuffix(";"))
+    except ValueError as error:  # of shlex: a quote that is not closed
+        raise UsageError(f"%{magic.__name__} {line.strip()}: {error}") from error
     for name, value in vars(args).items():
         if isinstance(value, str):
             setattr(args, name, _unquote(value))

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerostart_jupyter.jupyter.display import has_display
+from zerostart_jupyter.jupyter.where import has_display
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

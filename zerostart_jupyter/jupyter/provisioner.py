@@ -1,16 +1,20 @@
 """The kernel provisioner: launches kernels as Jupyter does, and snapshots in their place.
 
-Everything but the command is LocalProvisioner's: the shepherd is an ordinary process.
+Everything but the command is LocalProvisioner's: the shepherd is an ordinary process. An ordinary
+user's Python kernels start below the launcher, so that they can be saved whole.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from typing import Any
 
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from zerostart_jupyter.snapshot import privileges
 from zerostart_jupyter.snapshot.launch import command, python_path
 
 VARIABLE = "ZEROSTART_RESTORE"  # names a snapshot to start from, for one launch
@@ -25,6 +29,7 @@ class ZerostartProvisioner(LocalProvisioner):
     """
 
     restore_from: str | None = None
+    adopted = False  # a kernel that another provisioner would start: it stays as it is
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """As LocalProvisioner, with the command swapped where a snapshot is named."""
@@ -35,17 +40,27 @@ class ZerostartProvisioner(LocalProvisioner):
         snapshot = self.restore_from or named or self._of_kernelspec()
         self.restore_from = None
         launch = await super().pre_launch(**kwargs)
-        if snapshot:
-            manager = self.parent
-            assert manager is not None
-            launch["cmd"] = command(
-                "shepherd", "--snapshot", snapshot, "-f", manager.connection_file
-            )
+        ours = self._command(snapshot, launch["cmd"])
+        if ours is not None:
+            launch["cmd"] = ours
             root = python_path()
             if root is not None:
                 path = launch["env"].get("PYTHONPATH")
                 launch["env"]["PYTHONPATH"] = f"{root}:{path}" if path else root
         return launch
+
+    def _command(self, snapshot: str | None, plain: list[str]) -> list[str] | None:
+        """What to run instead of the kernelspec's command; None for that itself."""
+        manager = self.parent
+        assert manager is not None
+        file = ["-f", manager.connection_file]
+        if snapshot:
+            return command("shepherd", "--snapshot", snapshot, *file)
+        python = self.kernel_spec.language == "python" and sys.platform == "linux"
+        if not python or self.adopted or os.geteuid() == 0 or not privileges.missing():
+            return None
+        ours = command("launcher")[-1] in plain  # a kernelspec that says so itself
+        return None if ours else command("launcher", *file, "--", *plain)
 
     def _of_kernelspec(self) -> str | None:
         ours = (self.kernel_spec.metadata or {}).get("zerostart")
@@ -67,5 +82,6 @@ def adopt(manager: KernelManager) -> ZerostartProvisioner:
     for name in _TAKEN_OVER:
         with contextlib.suppress(AttributeError):
             setattr(ours, name, getattr(present, name))
+    ours.adopted = True
     manager.provisioner = ours
     return ours

@@ -16,6 +16,26 @@ def connection_file() -> Path | None:
     return Path(name) if name else None
 
 
+def has_display() -> bool:
+    """Whether what is displayed reaches a client of Jupyter, and not a terminal."""
+    kernelapp = sys.modules.get("ipykernel.kernelapp")
+    return kernelapp is not None and kernelapp.IPKernelApp.initialized()
+
+
+def at_a_prompt() -> bool:
+    """Whether the cell that runs was typed into a console: IPython itself, or a client like one.
+
+    Those (jupyter console, qtconsole) show a display once and leave out its updates. Notebooks name
+    the cell they run, and who runs one unattended (nbclient, papermill) takes no input.
+    """
+    if not has_display():
+        return True
+    kernelapp = sys.modules["ipykernel.kernelapp"]
+    request = kernelapp.IPKernelApp.instance().kernel.get_parent("shell") or {}
+    notebook = "cellId" in request.get("metadata", {}) or "google.colab" in sys.modules
+    return not notebook and bool(request.get("content", {}).get("allow_stdin"))
+
+
 def status_directory(connection: Path) -> Path:
     """Where the status files of the kernel with this connection file lie.
 

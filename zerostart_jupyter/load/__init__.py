@@ -41,4 +41,4 @@ def _module(home: str) -> Any:
             raise
         from zerostart_jupyter.core.errors import LoadError
 
-        raise LoadError("torch is not installed.", remedy="%zs_install torch") from error
+        raise LoadError("torch is not installed.", remedy="Run `%zs_install torch`.") from error

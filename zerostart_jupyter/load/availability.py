@@ -21,7 +21,9 @@ def capabilities() -> list[Capability]:
 def torch() -> Capability:
     """Whether there is a torch to load into."""
     if importlib.util.find_spec("torch") is None:
-        return Capability("load.torch", False, "torch is not installed.", "%zs_install torch")
+        return Capability(
+            "load.torch", False, "torch is not installed.", "Run `%zs_install torch`."
+        )
     return Capability("load.torch", True, "torch is installed.")
 
 
@@ -51,7 +53,7 @@ def cufile() -> Capability:
             "load.cufile",
             False,
             "kvikio is not installed.",
-            "On a machine with an NVIDIA GPU, run %zs_install kvikio-cu13.",
+            "On a machine with an NVIDIA GPU, run `%zs_install kvikio-cu13`.",
         )
     try:
         ctypes.CDLL("libcuda.so.1")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from zerostart_jupyter.core.errors import (
     CheckpointChanged,
@@ -29,8 +30,7 @@ RESTED = 2_000_000_000  # nanoseconds without a change from which on an identity
 _PLANNED: dict[FileIdentity, tuple[int, header.Header]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):  # not a dataclass: there are tens of thousands, made in each load
     """One tensor: where its bytes lie. `start` and `stop` are offsets in the shard's file.
 
     `shape` is the file's; with a `window` the bytes are those of a part of the tensor.
@@ -72,7 +72,8 @@ class Shard:
         if self.arriving is not None:
             self.arriving.close()
         else:
-            os.close(self.descriptor)
+            with contextlib.suppress(OSError):  # of a mount that is gone; nothing was written
+                os.close(self.descriptor)
 
     def changed(self) -> CheckpointChanged:
         """The error for a file that is no longer what its header described."""
@@ -154,7 +155,7 @@ def open_located(located: Located) -> Checkpoint:
                 _admit(entry, entries, located)
         for alias, name in located.aliases.items():
             if name in entries:
-                entries.setdefault(alias, replace(entries[name], name=alias))
+                entries.setdefault(alias, entries[name]._replace(name=alias))
         _complete(entries, located)
         opened.pop_all()
         located.opened()
@@ -169,7 +170,7 @@ def joined(title: str, parts: Sequence[Checkpoint]) -> Checkpoint:
     with contextlib.ExitStack() as opened:
         for part in parts:
             for name, entry in part.entries.items():
-                entries[name] = replace(entry, shard=entry.shard + len(shards))
+                entries[name] = entry._replace(shard=entry.shard + len(shards))
             for shard in part.shards:
                 shards.append(replace(shard, descriptor=os.dup(shard.descriptor)))
                 opened.callback(os.close, shards[-1].descriptor)

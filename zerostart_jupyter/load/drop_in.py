@@ -226,8 +226,7 @@ def _join(file: OpenFile) -> _Batch:
 def _open(path: Path) -> Checkpoint:
     checkpoint = open_located(Located(path.name, (path,)))
     try:
-        for entry in checkpoint.entries.values():
-            tensors.dtype_of(entry, checkpoint.shards[0])
+        tensors.refuse_unknown(checkpoint)
     except BaseException:
         checkpoint.close()
         raise

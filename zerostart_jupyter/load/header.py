@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from zerostart_jupyter.load.dtypes import DTYPES
 
@@ -25,8 +25,7 @@ class Malformed(ValueError):
     """The header breaks the format; the message says how, without naming the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One tensor; `start` and `stop` are bytes from the end of the header."""
 
     name: str

@@ -85,8 +85,7 @@ def begin(
     """
     with contextlib.ExitStack() as undo, collector.paused():
         undo.enter_context(checkpoint)
-        for entry in checkpoint.entries.values():
-            tensors.dtype_of(entry, checkpoint.shards[entry.shard])  # before any byte is read
+        tensors.refuse_unknown(checkpoint)  # before any byte is read
         _narrow(checkpoint, slices or {})
         settings = settings or Settings.read()
         places = [device] if isinstance(device, str) else sorted(set(device.values())) or ["cpu"]
@@ -113,6 +112,7 @@ def begin(
             threads=threads,
             hub=hub,
             order=order,
+            prepared=not background,
         )
         undo.pop_all()  # the reading closes the checkpoint
     try:

@@ -10,6 +10,7 @@ import os
 
 PAGE = mmap.PAGESIZE
 
+_HUGEPAGE = 14  # MADV_HUGEPAGE of madvise(2)
 _POPULATE_READ = 22  # MADV_POPULATE_READ of madvise(2), Linux 5.14
 _EVEN = bytes(range(0, 256, 2))  # mincore defines the lowest bit of each byte alone
 _REFUSALS = (errno.EINVAL, errno.EOPNOTSUPP)
@@ -39,6 +40,15 @@ def populate(address: int, count: int) -> None:
         code = ctypes.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):
             raise OSError(code, os.strerror(code))
+
+
+def prefer_huge(address: int, count: int) -> bool:
+    """Have pages of this mapping come in pieces of 2 MiB where the file system has such; whether
+    the kernel takes the advice. What comes is the same without.
+
+    Reading ahead no longer depends on how large the device's is, nor on which thread asked last.
+    """
+    return bool(_libc.madvise(address, count, _HUGEPAGE) == 0)
 
 
 @functools.cache

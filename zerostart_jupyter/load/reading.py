@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import torch
 
@@ -15,6 +15,7 @@ from zerostart_jupyter.core.events import Hub, Operation, State, operation
 from zerostart_jupyter.core.settings import MIB
 from zerostart_jupyter.load import tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, unreadable
+from zerostart_jupyter.load.later import Later
 from zerostart_jupyter.load.plan import Block, Plan
 from zerostart_jupyter.load.quantised import convertible
 from zerostart_jupyter.load.readers import select
@@ -29,7 +30,8 @@ STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging tak
 class Reading:
     """One load under way: a thread that conducts, threads that read, a handle that is filled.
 
-    `readers` names the reader of each device.
+    `readers` names the reader of each device. `prepared` tensors are made while their bytes are
+    read, and not when they are asked for.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Reading:
         threads: int,
         hub: Hub | None,
         about: Statistics | None = None,
+        prepared: bool = False,
         order: Sequence[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
@@ -56,8 +59,9 @@ class Reading:
             block=block,
             budget=None if set(readers.values()) == {"mmap"} else STAGING,  # mmap stages nothing
             order=order,
-            apart=self._place,
+            apart=None if isinstance(device, str) else self._place,
         )
+        size = sum(shard.identity.size for shard in checkpoint.shards)
         threads = min(threads, len(self._plan.blocks))
         made = {
             place: select.make(
@@ -66,6 +70,7 @@ class Reading:
                 device=place,
                 block=block,
                 stages=max(1, min(threads, STAGING // block)),
+                most=self._plan.nbytes > size // 2,
             )
             for place, name in readers.items()
         }
@@ -94,6 +99,11 @@ class Reading:
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
             reader=self._reader.name,
         )
+        self._prepared = prepared
+        self._later: Later | None = None
+        if self._reader.ahead:
+            whole = filter(self._as_it_is, checkpoint.entries.values())
+            self._later = self.weights._later = Later(self._reader, checkpoint.shards, whole)
         self.weights._demand = self._lift
         self.weights._stop = self.stop
 
@@ -120,6 +130,8 @@ class Reading:
     def orphan(self) -> None:
         """In a forked child no thread of ours lives: say so instead of waiting for ever."""
         self.weights._changed = threading.Condition()
+        if self._later is not None:
+            self._later.renew_lock()
         self.weights._when_done.clear()  # they would wake the parent's event loop
         if not self.weights.done:
             self.weights._finish(
@@ -141,7 +153,10 @@ class Reading:
 
     def _end(self, error: BaseException | None) -> None:
         self.weights.statistics = {**self._about, **self._reader.statistics()}
-        self._reader.close()
+        if self._later is not None:
+            self._later.settle(self.weights._came)
+        else:
+            self._reader.close()
         self._checkpoint.close()
         _RUNNING.discard(self)
         self._operation = None  # it knows us: in a circle, the tensors would wait for the collector
@@ -176,8 +191,25 @@ class Reading:
                     raise _no_threads(error) from error
                 break
             started.append(thread)
-        for thread in started:
-            thread.join()
+        try:
+            if self._later is not None and self._prepared:
+                self._later.prepare(self._stopped.is_set)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            for thread in started:
+                thread.join()
+
+    def _as_it_is(self, entry: Entry) -> bool:
+        """Whether the tensor will be the file's bytes, all of them, where they are mapped."""
+        return (
+            entry.nbytes > 0
+            and entry.window is None
+            and entry.name not in self._converted
+            and self._place(entry.name) == "cpu"
+            and tensors.aligned(entry)
+        )
 
     def _work(self) -> None:
         while (block := self._next()) is not None:
@@ -208,11 +240,16 @@ class Reading:
             self._done_in_all += block.payload
             self._lock.notify_all()
         if whole:
+            later: Container[str] = self._later or ()
+            now = [entry for entry in whole if entry.name not in later]
             # Each call into torch gives the GIL away: threads that make views at once spend ten
             # times as long on waiting for it as on the views.
             with self._making:
-                views = [self._view(entry) for entry in whole]
-            self.weights._deliver(list(map(self._arrival, whole, views)))
+                views = [self._view(entry) for entry in now]
+            self.weights._deliver(
+                list(map(self._arrival, now, views)),
+                [entry.name for entry in whole if entry.name in later],
+            )
         self._report(block.shard)
 
     def _view(self, entry: Entry) -> torch.Tensor:
@@ -222,8 +259,11 @@ class Reading:
     def _arrival(self, entry: Entry, as_read: torch.Tensor) -> Arrival:
         shard = self._checkpoint.shards[entry.shard]
         tensor = self._finished(as_read, entry)
-        same = tensor.dtype == as_read.dtype and tensor.nbytes == entry.nbytes
-        return entry.name, tensor, tensors.reference(entry, shard) if same else None
+        if tensor.dtype != as_read.dtype or tensor.nbytes != entry.nbytes:
+            return entry.name, tensor, None
+        origin = tensors.reference(entry, shard)
+        tensors.remember(entry.name, tensor, origin)
+        return entry.name, tensor, origin
 
     def _finished(self, tensor: torch.Tensor, entry: Entry) -> torch.Tensor:
         dtype = self._dtype if entry.name in self._converted else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def window(shape: Sequence[int], index: Any) -> Window | None:
 
 def cut(entry: Entry, part: Window, itemsize: int) -> Entry:
     """The entry of a part of a tensor; `itemsize` is bytes of an element."""
-    return replace(
-        entry,
+    return entry._replace(
         start=entry.start + part.first * itemsize,
         stop=entry.start + part.last * itemsize,
         window=part,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import weakref
+import operator
 
 import torch
 
 from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
 from zerostart_jupyter.core.references import Reference, references
-from zerostart_jupyter.load.checkpoint import Entry, Shard
+from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, Shard
 from zerostart_jupyter.load.dtypes import DTYPES, SPELLINGS
+
+_CPU = torch.device("cpu")
+_version = operator.attrgetter("_version")
 
 
 def allocate(count: int, device: str) -> torch.UntypedStorage:
@@ -30,6 +33,16 @@ def dtype_of(entry: Entry, shard: Shard) -> torch.dtype:
         )
     shape_of(entry, shard)
     return found
+
+
+def refuse_unknown(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointInvalid for a tensor that torch cannot hold."""
+    known: set[str] = set()
+    for entry in checkpoint.entries.values():
+        # An extent that is too large for torch is one of a tensor without elements.
+        if entry.dtype not in known or entry.dtype == "F4" or entry.start == entry.stop:
+            dtype_of(entry, checkpoint.shards[entry.shard])
+            known.add(entry.dtype)
 
 
 @functools.cache
@@ -63,10 +76,25 @@ def view(entry: Entry, shard: Shard, storage: torch.UntypedStorage) -> torch.Ten
     """
     dtype, shape = _torch_type(entry.dtype) or dtype_of(entry, shard), shape_of(entry, shard)
     strides = _strides(shape) if entry.window is None else entry.window.strides
-    if storage.device.type == "cpu" and storage.data_ptr() % dtype.itemsize:
+    if storage.device == _CPU and storage.data_ptr() % dtype.itemsize:
         storage = _copy(storage, entry.nbytes)
-    tensor = torch.empty(0, dtype=dtype, device=storage.device)
+    if storage.device == _CPU:
+        tensor = _nothing(dtype).data  # a quarter of what a new one costs, with its own counter
+    else:
+        tensor = torch.empty(0, dtype=dtype, device=storage.device)
     return tensor.set_(storage, 0, shape, strides)
+
+
+@functools.cache
+def _nothing(dtype: torch.dtype) -> torch.Tensor:
+    with torch.inference_mode(False):  # whoever asks first: its copies count their versions
+        return torch.empty(0, dtype=dtype)
+
+
+def aligned(entry: Entry) -> bool:
+    """Whether a mapping of the file has the bytes where their type may lie."""
+    dtype = _torch_type(entry.dtype)
+    return dtype is not None and entry.start % dtype.itemsize == 0
 
 
 def empty(entry: Entry, shard: Shard, device: str) -> torch.Tensor:
@@ -89,34 +117,14 @@ def reference(entry: Entry, shard: Shard) -> Reference:
 
 def remember(name: str, tensor: torch.Tensor, origin: Reference) -> None:
     """Note in core.references that the tensor's bytes are those of the file."""
-    holder = _Holder(tensor)
     references().add(
         name,
         tensor,
         origin,
-        address=holder.address,
-        version=holder.version,
+        address=torch.Tensor.data_ptr,
+        version=_version,
         device="cpu" if tensor.is_cpu else str(tensor.device),
     )
-
-
-class _Holder:
-    """Looks at a tensor without keeping it. One object: there are tens of thousands of them."""
-
-    __slots__ = ("_tensor",)
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = weakref.ref(tensor)
-
-    def address(self) -> int:
-        """Where the bytes lie now, 0 when there is no tensor any more."""
-        tensor = self._tensor()
-        return 0 if tensor is None else tensor.data_ptr()
-
-    def version(self) -> int:
-        """How often it was written to."""
-        tensor = self._tensor()
-        return -1 if tensor is None else tensor._version
 
 
 def shape_of(entry: Entry, shard: Shard) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import functools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from zerostart_jupyter.core.errors import LoadTimeout, TensorMissing
 from zerostart_jupyter.core.references import Reference, references
 from zerostart_jupyter.load import held
 from zerostart_jupyter.load.checkpoint import Checkpoint
+from zerostart_jupyter.load.later import Later
 from zerostart_jupyter.load.readers.contract import Statistics
 from zerostart_jupyter.load.tensors import remember, shape_of
 
@@ -44,15 +46,14 @@ class Weights(Mapping[str, torch.Tensor]):
         self.device = device
         self.dtype = dtype
         self.reader = reader
-        self.shapes: Mapping[str, tuple[int, ...]] = {
-            name: shape_of(entry, checkpoint.shards[entry.shard])
-            for name, entry in checkpoint.entries.items()
-        }
         self.statistics: Statistics = {}
+        self._entries = checkpoint.entries
+        self._shards = checkpoint.shards
         self._names = tuple(checkpoint.entries)
-        self._here: dict[str, torch.Tensor | None] = dict.fromkeys(self._names)
+        self._came: set[str] = set()
+        self._here: dict[str, torch.Tensor] = {}
+        self._later: Later | None = None  # has those that came and that nobody asked for yet
         self._changed = threading.Condition()
-        self._sizes = {name: entry.nbytes for name, entry in checkpoint.entries.items()}
         self._origins: dict[str, Reference] = {}
         self._arrived = 0
         self._began = time.monotonic()
@@ -66,11 +67,17 @@ class Weights(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """The tensor, once it has arrived. Raises TensorMissing, or what ended the load."""
-        found = self._peek(name)
-        if found is None:
+        found = self._here.get(name)
+        if found is not None:
+            return found
+        self._check(name)
+        if name not in self._came:
             self._await([name], None)
-            found = self._here[name]
-            assert found is not None
+        found = self._here.get(name)
+        if found is None:
+            assert self._later is not None
+            found, self._origins[name] = self._later[name]
+            self._here[name] = found
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -80,7 +87,7 @@ class Weights(Mapping[str, torch.Tensor]):
         return len(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._here
+        return name in self._entries
 
     def wait(self, timeout: float | None = None, *, names: Iterable[str] | None = None) -> Weights:
         """This handle, once all tensors (or those named, which are read first) have arrived.
@@ -92,7 +99,7 @@ class Weights(Mapping[str, torch.Tensor]):
         else:
             wanted = list(names)
             for name in wanted:
-                self._peek(name)
+                self._check(name)
             self._await(wanted, timeout)
         return self
 
@@ -102,6 +109,14 @@ class Weights(Mapping[str, torch.Tensor]):
 
     def __await__(self) -> Generator[Any, None, Weights]:
         return self._finished().__await__()
+
+    @functools.cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each, as torch counts; known before any byte has arrived."""
+        return {
+            name: shape_of(entry, self._shards[entry.shard])
+            for name, entry in self._entries.items()
+        }
 
     @property
     def done(self) -> bool:
@@ -149,16 +164,16 @@ class Weights(Mapping[str, torch.Tensor]):
 
     # What the loader calls.
 
-    def _deliver(self, arrived: Sequence[Arrival]) -> None:
-        for name, tensor, origin in arrived:
-            if origin is not None:
-                remember(name, tensor, origin)
+    def _deliver(self, arrived: Sequence[Arrival], later: Sequence[str] = ()) -> None:
         with self._changed:
             for name, tensor, origin in arrived:
                 self._here[name] = tensor
                 if origin is not None:
                     self._origins[name] = origin
-                self._arrived += self._sizes[name]
+                self._came.add(name)
+                self._arrived += self._entries[name].nbytes
+            self._came.update(later)
+            self._arrived += sum(self._entries[name].nbytes for name in later)
             self._changed.notify_all()
 
     def _finish(self, error: BaseException | None) -> None:
@@ -191,19 +206,18 @@ class Weights(Mapping[str, torch.Tensor]):
 
     def _also(self, name: str, tensor: torch.Tensor) -> None:
         """Another tensor holds the bytes of this one now: a parameter made of it."""
+        dtype = self[name].dtype
         origin = self._origins.get(name)
-        if origin and tensor.dtype == self[name].dtype and tensor.is_contiguous():
+        if origin and tensor.dtype == dtype and tensor.is_contiguous():
             remember(name, tensor, origin)
 
-    def _peek(self, name: str) -> torch.Tensor | None:
-        try:
-            return self._here[name]
-        except KeyError:
+    def _check(self, name: str) -> None:
+        if name not in self._entries:
             close = difflib.get_close_matches(str(name), self._names[:20_000], n=1)
             raise TensorMissing(
                 f"{self.title} has no tensor {name!r}.",
                 remedy=f"Did you mean {close[0]!r}?" if close else "list(weights) shows the names.",
-            ) from None
+            )
 
     def _await(self, names: list[str] | None, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -211,7 +225,7 @@ class Weights(Mapping[str, torch.Tensor]):
         while True:
             with self._changed:
                 # Those that have been seen need not be looked at again.
-                while names and self._here[names[-1]] is not None:
+                while names and names[-1] in self._came:
                     names.pop()
                 if names == [] or (names is None and self._ended is not None and not self._error):
                     return
@@ -227,7 +241,7 @@ class Weights(Mapping[str, torch.Tensor]):
                     self._changed.wait(left)
                     continue
             # Not under our lock: the loader takes its own.
-            self._demand([name for name in names if self._here[name] is None])
+            self._demand([name for name in names if name not in self._came])
             demanded = True
 
     async def _finished(self) -> Weights:

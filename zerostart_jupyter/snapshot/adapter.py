@@ -69,6 +69,10 @@ class LiveKernel:
             "stdin": Channel("stdin", app.stdin_socket, lambda act: act(), None),
         }
 
+    def pipe_port(self) -> int:
+        """Where forked children send their output."""
+        return int(self.app.iopub_thread._pipe_port)
+
     def note_pipe(self, endpoint: str) -> None:
         """Tell forked children where to send their output from now on."""
         self.app.iopub_thread._pipe_port = int(endpoint.rsplit(":", 1)[1])
@@ -79,19 +83,25 @@ class LiveKernel:
 
     def attach_debugger(self, shell: str) -> None:
         """Make that connection again."""
-        apply = getattr(self.app, "_apply_curve_client_options", None)
-        if apply is not None:
-            apply(self.app.debug_shell_socket)
-        self.app.debug_shell_socket.connect(shell)
+        inner = self.app.debug_shell_socket
+        if self.encrypted:
+            self.app._apply_curve_client_options(inner)
+        elif inner.mechanism:
+            inner.curve_server = False  # for libzmq: no security at all
+        inner.connect(shell)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether a client needs the CURVE keys of the connection file."""
+        return getattr(self.app, "curve_secretkey", None) is not None
 
     def secure(self, socket: Any) -> None:
         """Set a socket's CURVE keys to those of the connection."""
-        secret = getattr(self.app, "curve_secretkey", None)
-        if secret is not None:
-            socket.curve_secretkey = secret
+        if self.encrypted:
+            socket.curve_secretkey = self.app.curve_secretkey
             socket.curve_publickey = self.app.curve_publickey
-        if secret is not None or socket.curve_server:
-            socket.curve_server = secret is not None
+        if self.encrypted or socket.curve_server:
+            socket.curve_server = self.encrypted
 
     def stop_heartbeat(self) -> None:
         """End the heartbeat's thread and its socket."""
@@ -104,7 +114,7 @@ class LiveKernel:
         from ipykernel.heartbeat import Heartbeat
 
         keys = {}
-        if getattr(self.app, "curve_secretkey", None) is not None:
+        if self.encrypted:
             keys = {
                 "curve_publickey": self.app.curve_publickey,
                 "curve_secretkey": self.app.curve_secretkey,
@@ -329,16 +339,25 @@ class LiveKernel:
             "stderr": 2 if copies["stderr"] is None else int(copies["stderr"]),
         }
 
-    def mute_parent_poller(self) -> None:
+    def mute_parent_poller(self) -> bool:
         """Keep ipykernel from ending itself because its parent is another one after a restore.
 
-        Once is enough, and twice would be wrong: in a restored kernel the parent is pid 1.
+        False where it was so already: in a restored kernel, whose shepherd watches instead.
         """
         import ipykernel.parentpoller
 
         parentpoller: Any = ipykernel.parentpoller
-        if not isinstance(parentpoller.os, _FixedParent):
-            parentpoller.os = _FixedParent(os.getppid())
+        if isinstance(parentpoller.os, _FixedParent):
+            return False
+        parentpoller.os = _FixedParent(os.getppid())
+        return True
+
+    def heed_parent(self) -> None:
+        """Have it end with its parent again."""
+        import ipykernel.parentpoller
+
+        parentpoller: Any = ipykernel.parentpoller
+        parentpoller.os = os
 
 
 class _FixedParent:

@@ -96,6 +96,12 @@ class Batch:
         self._added[digest] = made
         return made
 
+    def known(self, path: Path) -> Backed | None:
+        """A file of an earlier save, now kept; None if it is none, or not as it was written."""
+        if path.parent.parent != _room(self._store):
+            return None
+        return self._kept(path.name)
+
     @property
     def files(self) -> list[Backed]:
         """What it adds to the room."""
@@ -154,7 +160,9 @@ def hold(store: Store, paths: Iterable[str | Path]) -> list[Lease]:
 def collect(store: Store, used: set[str]) -> int:
     """Remove the entries that are not in `used` and that nobody leases; returns how many."""
     unused = (entry.key for entry in store.entries(ROOM) if entry.key not in used)
-    return sum(store.remove(ROOM, key) for key in unused)
+    removed = sum(store.remove(ROOM, key) for key in unused)
+    store.retire_leases(ROOM)  # a save that added no file took one too
+    return removed
 
 
 def verify(store: Store, files: Iterable[Backed], *, thorough: bool = False) -> None:

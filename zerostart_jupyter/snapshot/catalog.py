@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import MARKER, Entry, Store
-from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import backing, estimate, kernelspec
+from zerostart_jupyter.snapshot import backing, estimate, kernelspec, markers
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 ROOM = "snapshots"
@@ -38,7 +37,8 @@ class SnapshotInfo:
     `restore_seconds` what bringing it back is expected to take. `parent` names the snapshot the
     kernel was restored from, `environment` the digest of what was installed. One that is `pinned`
     or published is never collected; one that is not `trusted` was imported, and nobody has said
-    yes to the code in it. `reason` says why it has its tier.
+    yes to the code in it. `reason` says why it has its tier; `encrypted` whether clients of the
+    kernel needed CURVE keys, as those of its clones then do.
     """
 
     name: str
@@ -60,12 +60,17 @@ class SnapshotInfo:
     trusted: bool = True
     reason: str = ""
     digest: str | None = None
+    encrypted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """A plain object."""
-        return asdict(self) | {"path": str(self.path)}
+        return {name: getattr(self, name) for name in self.__slots__} | {"path": str(self.path)}
 
     def __repr__(self) -> str:
+        import datetime
+
+        from zerostart_jupyter.core.wording import size
+
         when = datetime.datetime.fromtimestamp(self.created).strftime("%Y-%m-%d %H:%M")
         notebook = f", {self.notebook}" if self.notebook else ""
         return f"Snapshot {self.name!r}: {size(self.bytes)}, {self.tier}, {when}{notebook}"
@@ -97,7 +102,7 @@ class SnapshotInfo:
 
     def manifest(self) -> Manifest:
         """Everything else that is known; raises SnapshotCorrupt."""
-        return Manifest.read(self.path)
+        return Manifest.read(self.path, self.digest)
 
 
 class Catalog:
@@ -109,10 +114,11 @@ class Catalog:
 
     def list(self) -> list[SnapshotInfo]:
         """All snapshots, oldest first."""
-        entries = [entry for entry in self.store.entries(ROOM) if _ours(entry)]
+        entries = markers.entries(self.store, ROOM)
         names = {entry.key: str(entry.about.get("name")) for entry in entries}
         measured = estimate.Measured(self.store)
-        return [_info(entry, names, measured) for entry in entries]
+        found = (_info(entry, names, measured) for entry in entries)
+        return [each for each in found if each is not None]
 
     def get(self, name: str) -> SnapshotInfo:
         """The snapshot of this name or id; raises SnapshotNotFound that names those there are."""
@@ -202,7 +208,7 @@ class Catalog:
 
     def amend(self, key: str, **changes: Any) -> None:
         """Change what a snapshot's marker says; raises SnapshotNotFound."""
-        with self.store.lock(f"snapshot-marker-{key}"):
+        with self.store.lock("markers"):
             entry = self.store.get(ROOM, key)
             if entry is None:
                 raise SnapshotNotFound("That snapshot is gone.", remedy="Somebody deleted it.")
@@ -244,35 +250,34 @@ def fresh_id() -> str:
     return os.urandom(8).hex()
 
 
-def _ours(entry: Entry) -> bool:
-    # A snapshot is somebody's memory, and code that will run: never take another user's.
-    try:
-        return os.lstat(entry.path).st_uid == os.geteuid() and "name" in entry.about
-    except OSError:
-        return False
-
-
-def _info(entry: Entry, names: dict[str, str], measured: estimate.Measured) -> SnapshotInfo:
+def _info(entry: Entry, names: dict[str, str], measured: estimate.Measured) -> SnapshotInfo | None:
+    """What a marker says; None where it makes no sense, as that of a failing disk."""
     about = entry.about
     tier = str(about.get("tier", "process"))
-    return SnapshotInfo(
-        name=str(about["name"]),
-        id=entry.key,
-        tier=tier,
-        created=entry.created,
-        notebook=about.get("notebook"),
-        bytes=int(about.get("bytes", 0)),
-        gpu_bytes=int(about.get("gpu_bytes", 0)),
-        parent=names.get(about.get("parent") or ""),
-        seconds=float(about.get("seconds", 0)),
-        frozen_seconds=float(about.get("frozen_seconds", 0)),
-        kernel_seconds=float(about.get("kernel_seconds", 0)),
-        path=entry.path,
-        restore_seconds=measured.seconds(tier, about),
-        kernelspec=about.get("kernelspec"),
-        environment=about.get("environment"),
-        pinned=bool(about.get("pinned", False)),
-        trusted=bool(about.get("trusted", True)),
-        reason=str(about.get("reason", "")),
-        digest=about.get("digest"),
-    )
+    try:
+        found = SnapshotInfo(
+            name=str(about["name"]),
+            id=entry.key,
+            tier=tier,
+            created=entry.created,
+            notebook=about.get("notebook"),
+            bytes=int(about.get("bytes", 0)),
+            gpu_bytes=int(about.get("gpu_bytes", 0)),
+            parent=names.get(about.get("parent") or ""),
+            seconds=float(about.get("seconds", 0)),
+            frozen_seconds=float(about.get("frozen_seconds", 0)),
+            kernel_seconds=float(about.get("kernel_seconds", 0)),
+            path=entry.path,
+            restore_seconds=measured.seconds(tier, about),
+            kernelspec=about.get("kernelspec"),
+            environment=about.get("environment"),
+            pinned=bool(about.get("pinned", False)),
+            trusted=bool(about.get("trusted", True)),
+            reason=str(about.get("reason", "")),
+            digest=about.get("digest"),
+            encrypted=bool(about.get("encrypted", False)),
+        )
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return None
+    times = (found.created, found.seconds, found.frozen_seconds, found.kernel_seconds)
+    return found if math.isfinite(sum(times)) else None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import elf
+from zerostart_jupyter.snapshot import elf, occupied
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
-from zerostart_jupyter.snapshot.gpu import kernel as gpu
 from zerostart_jupyter.snapshot.manifest import Manifest, Needed
 
 _NAMED = 3  # differences that a message lists before it only counts
@@ -21,6 +18,7 @@ _NAMED = 3  # differences that a message lists before it only counts
 def before_restore(info: SnapshotInfo, manifest: Manifest, criu: Criu) -> None:
     """Raise SnapshotRefused if this snapshot cannot come back here and now."""
     found = [*_machine(manifest, criu), *_gpus(manifest), *_files(manifest), *_memory(manifest)]
+    found += occupied.taken(manifest.places)
     if found:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise SnapshotRefused(
@@ -43,8 +41,8 @@ def cpu_features() -> tuple[str, ...]:
 
 
 def _machine(manifest: Manifest, criu: Criu) -> Iterator[str]:
-    if manifest.machine != platform.machine():
-        yield f"it was saved on {manifest.machine}, this is {platform.machine()}"
+    if manifest.machine != os.uname().machine:
+        yield f"it was saved on {manifest.machine}, this is {os.uname().machine}"
         return
     missing = sorted(set(manifest.cpu) - set(cpu_features()))
     if missing:
@@ -54,7 +52,11 @@ def _machine(manifest: Manifest, criu: Criu) -> Iterator[str]:
 
 
 def _gpus(manifest: Manifest) -> list[str]:
-    return gpu.restorable(manifest.gpu) if manifest.gpu else []
+    if not manifest.gpu:
+        return []
+    from zerostart_jupyter.snapshot.gpu import kernel as gpu
+
+    return gpu.restorable(manifest.gpu)
 
 
 def _files(manifest: Manifest) -> Iterator[str]:
@@ -81,6 +83,8 @@ def _memory(manifest: Manifest) -> Iterator[str]:
         return
     free = next((int(ln.split()[1]) << 10 for ln in lines if ln.startswith("MemAvailable:")), None)
     if free is not None and manifest.bytes > free:
+        from zerostart_jupyter.core.wording import size
+
         yield f"it needs {size(manifest.bytes)} of memory, {size(free)} are free"
 
 

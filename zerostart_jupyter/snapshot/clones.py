@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -41,7 +42,9 @@ class Clone:
             return
         client = self.client(timeout)
         try:
-            client.shutdown()
+            # With its answer: a socket that closes before it is connected takes the request along.
+            with contextlib.suppress(TimeoutError):
+                client.shutdown(reply=True, timeout=timeout)
         finally:
             client.stop_channels()
         deadline = time.monotonic() + timeout
@@ -60,6 +63,7 @@ class Clone:
 def clone(name: str, *, settings: Settings | None = None) -> Clone:
     """Start a kernel from a snapshot and wait until it answers; it outlives this process.
 
+    Its connection is encrypted, by keys of its own, if that of the kernel that was saved was.
     Raises SnapshotNotFound, SnapshotRefused, SnapshotCorrupt, CriuMissing, CriuFailed or
     NotPermitted.
     """
@@ -73,7 +77,13 @@ def clone(name: str, *, settings: Settings | None = None) -> Clone:
     runtime = Path(jupyter_runtime_dir())
     runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = runtime / f"kernel-{new_id()}.json"
-    write_connection_file(str(path), ip="127.0.0.1", key=new_id().encode(), kernel_name=info.name)
+    write_connection_file(
+        str(path),
+        ip="127.0.0.1",
+        key=new_id().encode(),
+        kernel_name=info.name,
+        **_curve_keys() if info.encrypted else {},
+    )
     try:
         channel = revival.shepherd()
         pid = launch(info.id, path) if channel is None else _ask(channel, info.id, path)
@@ -81,6 +91,14 @@ def clone(name: str, *, settings: Settings | None = None) -> Clone:
         path.unlink(missing_ok=True)
         raise
     return Clone(info.name, path, pid)
+
+
+def _curve_keys() -> dict[str, Any]:
+    """A fresh pair, as jupyter_client writes it into a connection file."""
+    import zmq
+
+    public, secret = zmq.curve_keypair()
+    return {"curve_publickey": public, "curve_secretkey": secret}
 
 
 def launch(snapshot: str, connection_file: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zerostart_jupyter.core.errors import CriuFailed, CriuMissing
+from zerostart_jupyter.core.errors import CriuFailed, CriuMissing, StoreError
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.snapshot.launch import die_with_parent
@@ -24,11 +25,16 @@ MINIMUM = (4, 2)
 TOOL = "criu"  # how the store's keys for an unpacked CRIU begin
 REMEDY = "Run `zerostart setup criu`."
 
+_ASKED = "criu-version"  # the key of what the store's own CRIU answered
 _PLACES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _PAUSE = 0.1  # seconds between two looks whether the user cancelled
 _GRACE = 5.0  # seconds between asking CRIU to end and killing it
 # CRIU notes these at error level and goes on.
-_HARMLESS = ("rlimit: Can't setup RLIMIT_NOFILE", "Can't keep kdat cache")
+_HARMLESS = (
+    "rlimit: Can't setup RLIMIT_NOFILE",
+    "Can't keep kdat cache",
+    "net: Unexpected error: -1",
+)
 _NOISE = re.compile(r"^\(\d+\.\d+\)\s+(\d+:\s+)?Error \(\S+\):\s+")
 
 
@@ -52,7 +58,7 @@ def find(settings: Settings) -> Criu:
     """
     old: list[str] = []
     for command in _candidates(settings):
-        criu = probe(command)
+        criu = _answer(settings, command)
         if criu is not None and criu.new_enough:
             return criu
         if criu is not None:
@@ -111,7 +117,16 @@ def run(
     `check` is called while waiting and may raise to give up; CRIU is then ended. `inherit` are
     descriptors it may hand on. Raises CriuFailed with the first error of its log.
     """
-    command = [*criu.command, action, "--images-dir", str(directory), "--log-file", str(log)]
+    plain = ["--unprivileged"] if os.geteuid() != 0 else []  # with a namespace's capabilities
+    command = [
+        *criu.command,
+        action,
+        *plain,
+        "--images-dir",
+        str(directory),
+        "--log-file",
+        str(log),
+    ]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             [*command, "-v2", *options],
@@ -150,6 +165,26 @@ def first_error(log: Path) -> str:
         if "Error (" in line and not any(each in line for each in _HARMLESS):
             return _NOISE.sub("", line).strip().rstrip(".")
     return ""
+
+
+def _answer(settings: Settings, command: Sequence[str]) -> Criu | None:
+    """As `probe`; one of the store's, which do not change, is asked once."""
+    store = Store(settings.cache)
+    path = Path(command[-1])
+    if not path.is_relative_to(store.root):
+        return probe(command)
+    status = path.stat()
+    asked = [*command, status.st_ino, status.st_size, status.st_mtime_ns]
+    noted = store.get("probes", _ASKED)
+    if noted is not None and noted.about.get("asked") == asked:
+        return Criu(tuple(command), str(noted.about["version"]))
+    found = probe(command)
+    if found is not None:
+        with contextlib.suppress(StoreError):  # a full disk: it is asked again
+            store.remove("probes", _ASKED)
+            with store.publish("probes", _ASKED, {"asked": asked, "version": found.version}):
+                pass
+    return found
 
 
 def _candidates(settings: Settings) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ through the kernel's own pipes. Whatever happens, the kernel hears of it and goe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -25,11 +26,15 @@ from zerostart_jupyter.snapshot import (
     checks,
     criu,
     images,
+    kerndat,
+    launch,
     manifest,
     mapped,
+    occupied,
     ports,
     preflight,
     procfs,
+    tiers,
     wire,
 )
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
@@ -37,6 +42,7 @@ from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest
 
 # `--tcp-close` at both ends: a restored kernel finds its connections closed, not half-open.
 OPTIONS = ("--tcp-close", "--file-locks", "--manage-cgroups=ignore", "--ghost-limit", "1G")
+_EARLIER = 16  # snapshots that are looked at for memory that is in a file already
 _RESUMED = 30.0  # seconds for the kernel to say that it has its sockets back
 
 
@@ -59,6 +65,9 @@ class _Dump:
         self._last_pid = self._pid
         self._told_ready = False
         self._gpu: dict[str, Any] = {}
+        self._ports: list[int] = []
+        self._locks: list[occupied.Place] = []
+        self._terminals = False
         self._mapped: set[str] = set()
         self._leases: list[Lease] = []  # on files that what we save refers to; until we end
         self._catalog = Catalog(Settings.read(cache=Path(order["cache"])))
@@ -76,8 +85,16 @@ class _Dump:
             pass
         except BaseException as error:
             self._tell(wire.describe(error))
+        else:
+            self._make_restores_quick()
         finally:
             status.close()
+
+    def _make_restores_quick(self) -> None:
+        """What is worth doing once for all restores, now that nobody waits any more."""
+        with contextlib.suppress(OSError):
+            kerndat.learn(self._catalog.store, self._order["criu"])
+            launch.compile_modules()
 
     def _save(self, work: Operation) -> dict[str, Any]:
         order = self._order
@@ -90,6 +107,7 @@ class _Dump:
             "kernel_seconds": order["kernel_seconds"],
             "reason": order["reason"],
             "kernelspec": order["kernelspec"],
+            "encrypted": order["encrypted"],
             "environment": order["environment"],
         }
         with (
@@ -99,6 +117,7 @@ class _Dump:
             self._tell({"kind": "ready", "process": Process.current().as_json()})
             go = self._wait_for_go()
             self._gpu = go["gpu"]
+            self._ports = ports.of(go["connection"])
             about["gpu_bytes"] = self._gpu.get("bytes", 0)
             with _step(work, "dumping"), _ports_held(go["connection"]):
                 inherited = self._dump(directory / IMAGES, work.check)
@@ -136,6 +155,8 @@ class _Dump:
             check=check,
         )
         pids = procfs.tree(self._pid)
+        self._locks = occupied.locks(pids)
+        self._terminals = preflight.own_terminals(self._pid)
         self._last_pid = max(thread for pid in pids for thread in (*procfs.threads(pid), pid))
         # A kernel that ends once it is resumed would give back what it holds.
         self._mapped = {path for pid in pids for path in procfs.mapped(pid)}
@@ -155,11 +176,12 @@ class _Dump:
     ) -> dict[str, Any]:
         found = directory / IMAGES
         images.loosen(found, inherited.paths)
+        images.unbind(found, self._ports)
         check()
         store = self._catalog.store
         with backing.Batch(store, self._order["id"]) as batch:
             if self._order["map_bytes"]:
-                mapped.out(found, batch, self._order["map_bytes"], check)
+                mapped.out(found, batch, self._order["map_bytes"], check, self._before)
             self._leases += batch.keep.values()
         listed = images.files(found)
         memory = backing.of(store, [each.path for each in listed])
@@ -183,16 +205,25 @@ class _Dump:
             noted=manifest.note(found),
             memory={str(each.path): (each.length, each.digest) for each in memory},
             sockets=tuple(inherited.connections),
+            places=(*((*place, 0) for place in images.bound(found)), *self._locks),
+            terminals=self._terminals,
             gpu=self._gpu,
             cpu=checks.cpu_features(),
+            groups=tuple(os.getgroups()),
         )
         check()
-        result.write(directory)
         return {
+            "digest": result.write(directory),
             "bytes": result.bytes + batch.bytes,
             "read_bytes": result.bytes,
             "memory": sorted({each.path.parent.name for each in memory}),
         }
+
+    def _before(self) -> Iterator[Path]:
+        """The images of earlier snapshots, the newest first: some may be of the same process."""
+        known = reversed(self._catalog.list())
+        found = (each.images for each in known if each.tier == tiers.PROCESS)
+        return itertools.islice(found, _EARLIER)
 
     def _times(self) -> dict[str, float]:
         """How long it took, as the kernel saw it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.snapshot.launch import command, environment
+from zerostart_jupyter.snapshot.helper import Helper
+from zerostart_jupyter.snapshot.launch import command
 from zerostart_jupyter.snapshot.wire import Reader, revive, send, until
 
 PATIENCE = 30.0  # seconds for the helper to start
@@ -39,6 +39,7 @@ class Order:
     kernel_seconds: float
     reason: str
     kernelspec: str | None
+    encrypted: bool
     environment: str
     map_bytes: int
     status: str
@@ -52,7 +53,7 @@ class Dumper:
     """
 
     def __init__(self) -> None:
-        self._helper: subprocess.Popen[bytes] | None = None
+        self._helper: Helper | None = None
         self._process: Process | None = None
         self._cancelled = False
         self._cache: Path | None = None
@@ -60,21 +61,11 @@ class Dumper:
     def start(self, order: Order, channel: dict[str, int], inherited: list[int]) -> None:
         """Start it and wait until it is ready to dump; raises what kept it from that."""
         self._cache = Path(order.cache)
-        helper = self._helper = subprocess.Popen(
-            command("dump"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-            cwd="/",
-            start_new_session=True,
-        )
-        assert helper.stdin is not None
-        assert helper.stdout is not None
+        helper = self._helper = Helper()
         body: dict[str, Any] = {"pid": os.getpid(), "channel": channel, "inherited": inherited}
         try:
-            send(helper.stdin.fileno(), asdict(order) | body)
-            answer = Reader(helper.stdout.fileno()).wait(check=until(time.monotonic() + PATIENCE))
+            send(helper.to, asdict(order) | body)
+            answer = Reader(helper.of).wait(check=until(time.monotonic() + PATIENCE))
         except (EOFError, BrokenPipeError, TimeoutError) as error:
             raise SnapshotError(
                 "The helper that writes snapshots did not start.",
@@ -87,13 +78,15 @@ class Dumper:
     def go(self, connection: dict[str, Any], gpu: dict[str, Any] | None = None) -> None:
         """Let it dump; `gpu` is what was taken out of one.
 
-        Our ends of its pipes go first: they must not be in the images.
+        Our ends of its pipes go first: they must not be in the images. Raises SnapshotError if it
+        is gone.
         """
         assert self._helper is not None
-        assert self._helper.stdin is not None
-        send(
-            self._helper.stdin.fileno(), {"kind": "go", "connection": connection, "gpu": gpu or {}}
-        )
+        order = {"kind": "go", "connection": connection, "gpu": gpu or {}}
+        try:
+            send(self._helper.to, order)
+        except BrokenPipeError as error:
+            raise gone() from error
         self._let_go()
 
     def alive(self) -> bool:
@@ -136,7 +129,12 @@ class Dumper:
 
     def _let_go(self) -> None:
         if self._helper is not None:
-            for pipe in (self._helper.stdin, self._helper.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._helper.wait()
+            self._helper.let_go()
+
+
+def gone() -> SnapshotError:
+    """The error for a helper that was killed."""
+    return SnapshotError(
+        "The helper that wrote the snapshot ended before it was done.",
+        remedy="The kernel is as it was; save again.",
+    )

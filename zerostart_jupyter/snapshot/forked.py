@@ -329,6 +329,7 @@ def auto(on: bool, *, settings: Settings | None = None) -> Auto:
     """
     kernel = LiveKernel.current()
     if on:
+        revival.shepherd()  # process 1 knows this kernel, and would not know one that was forked
         forkable.examine(kernel)
         _points.begin(kernel, settings or Settings.read())
     else:

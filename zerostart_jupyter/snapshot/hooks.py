@@ -10,6 +10,8 @@ log = logging.getLogger(__name__)
 
 _callbacks: list[Callable[[], None]] = []
 _returned: list[Callable[[], None]] = []
+_silenced: list[Callable[[], None]] = []
+_heard: list[Callable[[], None]] = []
 
 
 def on_restored(callback: Callable[[], None]) -> Callable[[], None]:
@@ -25,6 +27,20 @@ def on_returned(callback: Callable[[], None]) -> Callable[[], None]:
     return _joined(_returned, callback)
 
 
+def on_silence(began: Callable[[], None], ended: Callable[[], None]) -> Callable[[], None]:
+    """Call these before the kernel lets go of its sockets, and once it has some again.
+
+    What is published in between is lost. Returns the function that takes both back.
+    """
+    leave_began, leave_ended = _joined(_silenced, began), _joined(_heard, ended)
+
+    def leave() -> None:
+        leave_began()
+        leave_ended()
+
+    return leave
+
+
 def tell_restored() -> None:
     """Call them all, in the order in which they came; one that fails is logged."""
     _tell(_callbacks)
@@ -33,6 +49,16 @@ def tell_restored() -> None:
 def tell_returned() -> None:
     """The same for those that have something to say to the clients."""
     _tell(_returned)
+
+
+def tell_silenced() -> None:
+    """Call those that must not publish anything from now on."""
+    _tell(_silenced)
+
+
+def tell_heard() -> None:
+    """Call those again."""
+    _tell(_heard)
 
 
 def _joined(

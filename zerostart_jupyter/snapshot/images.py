@@ -10,8 +10,10 @@ Field numbers are those of CRIU's images/fdinfo.proto and images/regfile.proto.
 from __future__ import annotations
 
 import os
+import socket
 import stat
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,12 @@ from zerostart_jupyter.snapshot.messages import (
 )
 
 _MAGIC = 0x56303138  # FILES_MAGIC
-_TYPE, _ID, _REGULAR = 1, 2, 3  # file_entry; the type of a regular file is 1
+_TYPE, _ID, _REGULAR, _INET, _UNIX = 1, 2, 3, 4, 15  # file_entry; the type of a regular file is 1
+_SOCKET_FAMILY, _SOCKET_TYPE, _STATE, _PORT, _ADDRESS = 3, 4, 6, 7, 11  # inet_sk_entry
+_LISTENS = 10  # TCP_LISTEN
+_UNIX_STATE, _UNIX_NAME = 4, 11  # unix_sk_entry
+_REMAPS = 0x59133954  # REMAP_FPATH_MAGIC: files that are carried in the image
+_ORIGINAL = 1  # remap_file_path_entry: which file
 _FILE, _FLAGS, _POSITION, _OWNER, _NAME, _SIZE, _MODE = 1, 2, 3, 5, 6, 8, 10  # reg_file_entry
 _BUILD_ID = 11
 _OWNER_FIELDS = range(1, 6)  # fown_entry: uid, euid, signum, pid_type, pid
@@ -48,8 +55,63 @@ class ImageFile:
 
 
 def files(directory: Path) -> list[ImageFile]:
-    """The files a restore will open; raises SnapshotCorrupt if the image cannot be read."""
-    return [_describe(fields) for fields in map(_regular, _entries(directory)) if fields]
+    """The files a restore will open; raises SnapshotCorrupt if the image cannot be read.
+
+    Those that were deleted, or replaced by others of their names, are not among them.
+    """
+    path = directory / "remap-fpath.img"
+    remaps = read(path, _REMAPS) if path.exists() else ()
+    carried = {numbers(entry).get(_ORIGINAL) for entry in remaps}
+    entries = [entry for entry in _entries(directory) if numbers(entry).get(_ID) not in carried]
+    return [_describe(fields) for fields in map(_regular, entries) if fields]
+
+
+def bound(directory: Path) -> list[tuple[str, str, int]]:
+    """Where programs listen: "tcp" or "udp" with address and port, "unix" with a path."""
+    found = []
+    for entry in _entries(directory):
+        for kind, _, value in entry:
+            if kind in (_INET, _UNIX) and isinstance(value, bytes):
+                fields = list(parse(value))
+                found += _port(fields) if kind == _INET else _path(fields)
+    return found
+
+
+def _port(fields: Sequence[Field]) -> list[tuple[str, str, int]]:
+    known = numbers(fields)
+    udp = known.get(_SOCKET_TYPE) == socket.SOCK_DGRAM
+    port = known.get(_PORT, 0)
+    if not port or not (udp or known.get(_STATE) == _LISTENS):
+        return []
+    words = [value for each, _, value in fields if each == _ADDRESS]
+    return [("udp" if udp else "tcp", _host(known.get(_SOCKET_FAMILY), words), port)]
+
+
+def _path(fields: Sequence[Field]) -> list[tuple[str, str, int]]:
+    name = next((value for each, _, value in fields if each == _UNIX_NAME), b"")
+    if not isinstance(name, bytes) or numbers(fields).get(_UNIX_STATE) != _LISTENS:
+        return []
+    text = os.fsdecode(name.rstrip(b"\0") if name[:1] != b"\0" else b"@" + name[1:])
+    return [("unix", text, 0)] if text else []
+
+
+def _host(family: int | None, words: Sequence[int | bytes]) -> str:
+    packed = struct.pack(f"={len(words)}I", *words)
+    try:
+        known = socket.AF_INET6 if family == socket.AF_INET6 else socket.AF_INET
+        return socket.inet_ntop(known, packed)
+    except ValueError as error:
+        raise corrupt("a socket's entry is malformed") from error
+
+
+def by_id(directory: Path) -> dict[int, ImageFile]:
+    """Regular files by the ids that mappings know them by."""
+    found = {}
+    for entry in _entries(directory):
+        fields = _regular(entry)
+        if fields:
+            found[numbers(entry).get(_ID, 0)] = _describe(fields)
+    return found
 
 
 def loosen(directory: Path, inherited: Sequence[str]) -> None:
@@ -64,7 +126,22 @@ def loosen(directory: Path, inherited: Sequence[str]) -> None:
             return [field for field in fields if field[0] != _SIZE]
         return fields
 
-    changed = [_with_regular(entry, change) for entry in _entries(directory)]
+    changed = [_with(_REGULAR, entry, change) for entry in _entries(directory)]
+    write(directory / "files.img", _MAGIC, changed)
+
+
+def unbind(directory: Path, ports: Collection[int]) -> None:
+    """Have no TCP or UDP socket be bound to these ports: children have copies of the kernel's.
+
+    Whoever is the kernel there by the time of the restore listens at its own, and at these perhaps
+    somebody else.
+    """
+
+    def change(fields: list[Field]) -> list[Field]:
+        bound = any(each == _PORT and value in ports for each, _, value in fields)
+        return [number(_PORT, 0) if bound and field[0] == _PORT else field for field in fields]
+
+    changed = [_with(_INET, entry, change) for entry in _entries(directory)]
     write(directory / "files.img", _MAGIC, changed)
 
 
@@ -90,7 +167,7 @@ def move(directory: Path, places: Mapping[str, str]) -> None:
             for each, kind, value in fields
         ]
 
-    changed = [_with_regular(entry, change) for entry in _entries(directory)]
+    changed = [_with(_REGULAR, entry, change) for entry in _entries(directory)]
     write(directory / "files.img", _MAGIC, changed)
 
 
@@ -133,12 +210,12 @@ def _regular(entry: Sequence[Field]) -> list[Field] | None:
     return None
 
 
-def _with_regular(
-    entry: Sequence[Field], change: Callable[[list[Field]], list[Field]]
+def _with(
+    kind: int, entry: Sequence[Field], change: Callable[[list[Field]], list[Field]]
 ) -> list[Field]:
     return [
-        block(_REGULAR, pack(change(list(parse(value)))))
-        if each == _REGULAR and isinstance(value, bytes)
-        else (each, kind, value)
-        for each, kind, value in entry
+        block(kind, pack(change(list(parse(value)))))
+        if each == kind and isinstance(value, bytes)
+        else (each, form, value)
+        for each, form, value in entry
     ]

@@ -5,8 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from zerostart_jupyter.snapshot.launch import command, python_path
+
+NAME = "zerostart"
+DISPLAY_NAME = "Python 3 (zerostart)"
+
+
+def install() -> Path:
+    """Write the kernelspec whose kernels an ordinary user can save whole; returns its folder.
+
+    It is this Python's ipykernel below the launcher.
+    """
+    from ipykernel.kernelspec import get_kernel_dict
+
+    plain = get_kernel_dict()
+    argv = command("launcher", "-f", "{connection_file}", "--", *plain["argv"])
+    root = python_path()
+    own = {"argv": argv, "display_name": DISPLAY_NAME, "interrupt_mode": "signal"}
+    return _write(_kernels() / NAME, plain | own | {"env": {"PYTHONPATH": root} if root else {}})
+
+
+def installed() -> bool:
+    """Whether this user has that kernelspec."""
+    return (_kernels() / NAME / "kernel.json").is_file()
 
 
 def publish(name: str, key: str) -> Path:
@@ -16,8 +39,6 @@ def publish(name: str, key: str) -> Path:
     """
     from ipykernel.kernelspec import get_kernel_dict
 
-    folder = _folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
     root = python_path()
     spec = {
         "argv": command("shepherd", "--snapshot", key, "-f", "{connection_file}"),
@@ -31,10 +52,7 @@ def publish(name: str, key: str) -> Path:
             "zerostart": {"snapshot": key, "name": name},
         },
     }
-    staging = folder / "kernel.json.part"
-    staging.write_text(json.dumps(spec, indent=1))
-    staging.replace(folder / "kernel.json")
-    return folder
+    return _write(_folder(name), spec)
 
 
 def published(name: str, key: str) -> bool:
@@ -54,8 +72,20 @@ def withdraw(name: str, key: str) -> bool:
     return ours
 
 
+def _write(folder: Path, spec: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / "kernel.json.part"
+    staging.write_text(json.dumps(spec, indent=1))
+    staging.replace(folder / "kernel.json")
+    return folder
+
+
 def _folder(name: str) -> Path:
+    # Jupyter finds kernels by lower-case names.
+    return _kernels() / f"zerostart-{name.lower()}"
+
+
+def _kernels() -> Path:
     from jupyter_core.paths import jupyter_data_dir
 
-    # Jupyter finds kernels by lower-case names.
-    return Path(jupyter_data_dir()) / "kernels" / f"zerostart-{name.lower()}"
+    return Path(jupyter_data_dir()) / "kernels"

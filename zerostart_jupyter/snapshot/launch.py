@@ -37,6 +37,19 @@ def environment() -> dict[str, str]:
     }
 
 
+def compile_modules() -> None:
+    """Have the modules of our processes compiled, as installers do; in silence where we may not.
+
+    Where nobody did, and PYTHONDONTWRITEBYTECODE is set as in many containers, each of our
+    processes would compile them again.
+    """
+    import compileall
+
+    root = Path(__file__).resolve().parents[1]
+    for folder in (root, root / "core", root / "snapshot"):
+        compileall.compile_dir(folder, maxlevels=0, quiet=2)
+
+
 def die_with_parent() -> None:
     """Have the system kill this process when the thread that started it ends; prctl(2).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,8 +43,10 @@ class Manifest:
     the descriptors of its pipes, `inherited` CRIU's names of what its launcher had given it,
     `digests` the (bytes, sha256) of each image file, `memory` those of each file that restored
     processes map, by its path; `noted` what changes when a pages file is written to (see
-    `backing`); `sockets` the connections that closed; `gpu` the bytes and GPUs of
-    `gpu.kernel.Gpu.as_json`, empty where none was used.
+    `backing`); `places` what must be free (see `occupied`), `terminals` whether it has some of its
+    own; `sockets` the connections that closed; `gpu` the bytes and GPUs of
+    `gpu.kernel.Gpu.as_json`, empty where none was used; `groups` its supplementary groups as its
+    namespace has them, None in snapshots of before they were noted.
     """
 
     id: str
@@ -58,10 +60,13 @@ class Manifest:
     memory: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     noted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sockets: tuple[str, ...] = ()
+    places: tuple[tuple[str, str, int, int], ...] = ()
+    terminals: bool = False
     gpu: Mapping[str, Any] = field(default_factory=dict)
-    machine: str = field(default_factory=platform.machine)
+    machine: str = field(default_factory=lambda: os.uname().machine)
     cpu: tuple[str, ...] = ()
-    python: str = field(default_factory=platform.python_version)
+    groups: tuple[int, ...] | None = None
+    python: str = sys.version.split()[0]
     schema: int = SCHEMA
 
     @property
@@ -69,17 +74,22 @@ class Manifest:
         """Size of all image files."""
         return sum(size for size, _ in self.digests.values())
 
-    def write(self, directory: Path) -> None:
-        """Put it into a snapshot's directory."""
+    def write(self, directory: Path) -> str:
+        """Put it into a snapshot's directory; returns its sha256, for the marker to know."""
         path = directory / FILE
         path.touch(mode=0o600)
-        path.write_text(json.dumps(asdict(self)))
+        text = json.dumps(asdict(self)).encode()
+        path.write_bytes(text)
+        return hashlib.sha256(text).hexdigest()
 
     @classmethod
-    def read(cls, directory: Path) -> Manifest:
-        """The manifest of a snapshot; raises SnapshotCorrupt."""
+    def read(cls, directory: Path, sha256: str | None = None) -> Manifest:
+        """That of a snapshot, whose marker may know its digest; raises SnapshotCorrupt."""
         try:
-            body: dict[str, Any] = json.loads((directory / FILE).read_text())
+            text = (directory / FILE).read_bytes()
+            if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+                raise ValueError("it is not what was written")
+            body: dict[str, Any] = json.loads(text)
             if body["schema"] != SCHEMA:
                 raise SnapshotCorrupt(
                     f"The snapshot in {directory} has format {body['schema']}, not {SCHEMA}.",
@@ -91,6 +101,10 @@ class Manifest:
                 body[name] = {key: (int(count), str(sha)) for key, (count, sha) in listed}
             noted = body.get("noted", {}).items()
             body["noted"] = {name: tuple(map(int, each)) for name, each in noted}
+            if body.get("groups") is not None:
+                body["groups"] = tuple(map(int, body["groups"]))
+            places = body.get("places", [])
+            body["places"] = tuple((str(a), str(b), int(c), int(d)) for a, b, c, d in places)
             for name in ("inherited", "sockets", "cpu"):
                 body[name] = tuple(body[name])
             return cls(**body)

@@ -7,10 +7,7 @@ shepherd over one socket, on which it relays what the kernel says and hears.
 
 from __future__ import annotations
 
-import argparse
-import concurrent.futures
 import contextlib
-import ctypes
 import os
 import selectors
 import shutil
@@ -18,17 +15,22 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from zerostart_jupyter.core.errors import NotPermitted
+from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.snapshot import backing, wire
+from zerostart_jupyter.snapshot import backing, helper, isolation, kerndat, wire
 from zerostart_jupyter.snapshot.backing import Backed
 from zerostart_jupyter.snapshot.criu import Criu, run
+from zerostart_jupyter.snapshot.door import Door
+from zerostart_jupyter.snapshot.isolation import MS_NOEXEC, MS_NOSUID
 from zerostart_jupyter.snapshot.launch import die_with_parent
+from zerostart_jupyter.snapshot.libc import call
 from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest, verify
+from zerostart_jupyter.snapshot.streams import Forward
 
 OPTIONS = (
     "--restore-detached",
@@ -38,14 +40,13 @@ OPTIONS = (
     "--file-locks",
     "--manage-cgroups=ignore",
 )
-_CLONE_NEWNS, _CLONE_NEWPID = 0x00020000, 0x20000000  # sched.h
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # mount(2)
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _ROOM = 500  # process ids left free above those of the images, for CRIU's own
 
 
 def main() -> int:
     """As a program: the shepherd is not there yet, and the kernel that asks will become it."""
+    import argparse
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--control", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
@@ -56,29 +57,10 @@ def main() -> int:
 def enter(control: int, parent: int) -> NoReturn:
     """Become the process outside the namespace that waits for the one inside; never returns.
 
-    The order comes over the control socket: `path` of the snapshot, `criu`, `timeout`.
+    The order comes over the control socket: `path` of the snapshot, `digest` of its
+    manifest, `criu`, `timeout`.
     """
-    os.setsid()  # an interrupt of the shepherd's group is not for us
-    die_with_parent()
-    if os.getppid() != parent:
-        os._exit(1)
-    with contextlib.suppress(OSError):
-        try:
-            _call("unshare", _CLONE_NEWPID)
-        except OSError as error:
-            wire.send(control, wire.describe(_not_permitted(error)))
-            os._exit(1)
-    inner = os.fork()
-    if inner == 0:
-        code = 1
-        try:
-            code = _first(control)
-        finally:
-            os._exit(code)
-    os.close(control)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF)
+    isolation.enter(control, parent, _first)
 
 
 def _first(control: int) -> int:
@@ -86,68 +68,65 @@ def _first(control: int) -> int:
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # which process id 1 never receives
-    woken, waker = socket.socketpair()
-    woken.setblocking(False)
-    waker.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     reader = wire.Reader(control)
     try:
         order = reader.wait()
-        _own_mounts()
-        manifest = Manifest.read(Path(order["path"]))
+        isolation.settle()
+        manifest = Manifest.read(Path(order["path"]), order["digest"])
         # Until we end, and all kernels here with us: they map these files.
         _leases = backing.hold(_store(order), manifest.memory)
         _restore(order, manifest)
-        kernel = _Kernel(manifest)
+        kernel = Kernel(manifest.pid, manifest.channel)
     except EOFError:
         return 1
     except BaseException as error:
         wire.send(control, wire.describe(error))
         return 1
     wire.send(control, {"kind": "restored", "pid": manifest.pid})
-    return _relay(kernel, reader, woken)
+    return serve(kernel, reader, Door())
 
 
 def _store(order: wire.Message) -> Store:
     return Store(Path(order["path"]).parents[1])
 
 
-def _own_mounts() -> None:
-    try:
-        _call("unshare", _CLONE_NEWNS)
-        _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
-        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-        _call("mount", b"proc", b"/proc", b"proc", flags, None)
-    except OSError as error:
-        raise _not_permitted(error) from error
+def _own_terminals() -> None:
+    """Terminals keep their numbers, which others may have outside; see the kernel's devpts.rst."""
+    options = b"newinstance,ptmxmode=0666,mode=0620"
+    call("mount", b"devpts", b"/dev/pts", b"devpts", MS_NOSUID | MS_NOEXEC, options)
 
 
 def _restore(order: wire.Message, manifest: Manifest) -> None:
     """Bring the processes back, and let them run once every byte is known to be right."""
     path = Path(order["path"])
+    _examine_groups(manifest)
     _leave_room(manifest)
     memory = [Backed(Path(name), *of) for name, of in manifest.memory.items()]
     criu = Criu(tuple(order["criu"]), manifest.criu)
     work = Path(tempfile.mkdtemp(prefix="zerostart-restore-"))
     try:
-        with concurrent.futures.ThreadPoolExecutor(1) as pool, _stand_ins(manifest) as given:
-            backing.verify(_store(order), memory)
-            verdict = pool.submit(verify, manifest, path / IMAGES)
+        with _stand_ins(manifest) as given:
+            store = _store(order)
+            backing.verify(store, memory)
+            verdict = _Verdict(manifest, path / IMAGES)
+            verdict.start()
+            if manifest.terminals:
+                _own_terminals()
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
             try:
-                run(
-                    criu,
-                    "restore",
-                    path / IMAGES,
-                    [
-                        *("--work-dir", str(work), *OPTIONS),
-                        *(word for option in options for word in ("--inherit-fd", option)),
-                    ],
-                    log=work / "restore.log",
-                    timeout=order["timeout"],
-                    inherit=list(given.values()),
-                )
+                with kerndat.offered(store, criu.command, [path, work, Path(criu.command[0])]):
+                    run(
+                        criu,
+                        "restore",
+                        path / IMAGES,
+                        [
+                            *("--work-dir", str(work), *OPTIONS),
+                            *(word for option in options for word in ("--inherit-fd", option)),
+                        ],
+                        log=work / "restore.log",
+                        timeout=order["timeout"],
+                        inherit=list(given.values()),
+                    )
             finally:
                 verdict.result()  # says more than what CRIU makes of a damaged image
         os.kill(-1, signal.SIGCONT)
@@ -155,11 +134,43 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _examine_groups(manifest: Manifest) -> None:
+    """CRIU would wait for ever for what it may not set in an ordinary user's namespace."""
+    known = manifest.groups
+    if os.geteuid() != 0 and known is not None and tuple(os.getgroups()) != known:
+        raise SnapshotRefused(
+            "It was saved by a login with other groups, which an ordinary user may not change.",
+            remedy="Log in as you were when you saved it, or re-run the notebook.",
+        )
+
+
+class _Verdict(threading.Thread):
+    """Reads and checks the images, while CRIU is at work."""
+
+    def __init__(self, manifest: Manifest, images: Path) -> None:
+        super().__init__(daemon=True)
+        self._manifest = manifest
+        self._images = images
+        self._wrong: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            verify(self._manifest, self._images)
+        except BaseException as error:
+            self._wrong = error
+
+    def result(self) -> None:
+        """Wait for it; raises what was wrong."""
+        self.join()
+        if self._wrong is not None:
+            raise self._wrong
+
+
 def _leave_room(manifest: Manifest) -> None:
     """Number CRIU's own processes above those of the images, or they could meet."""
     highest = int(Path("/proc/sys/kernel/pid_max").read_text())
     if manifest.last_pid + _ROOM < highest:
-        Path("/proc/sys/kernel/ns_last_pid").write_text(str(manifest.last_pid + _ROOM // 2))
+        isolation.LAST_PID.write_text(str(manifest.last_pid + _ROOM // 2))
 
 
 @contextlib.contextmanager
@@ -182,41 +193,77 @@ def _stand_ins(manifest: Manifest) -> Iterator[dict[str, int]]:
             os.close(descriptor)
 
 
-class _Kernel:
-    """The restored kernel, stopped at the pipe it was dumped at."""
+class Kernel:
+    """The kernel of this namespace, and the way to it once its channel is known.
 
-    def __init__(self, manifest: Manifest) -> None:
-        self.pid = manifest.pid
-        self._to = wire.reach(self.pid, manifest.channel["to"], os.O_WRONLY)
-        self.reader = wire.Reader(wire.reach(self.pid, manifest.channel["from"], os.O_RDONLY))
+    A restored one is stopped at the pipe it was dumped at; one that was started says at the door
+    what its channel is, if it ever does.
+    """
+
+    def __init__(self, pid: int, channel: Mapping[str, int] | None = None) -> None:
+        self.pid = pid
+        self.reader: wire.Reader | None = None
+        self._to: int | None = None
+        if channel is not None:
+            self.connect(channel)
+
+    def connect(self, channel: Mapping[str, int]) -> wire.Reader:
+        """Talk to it through these descriptors of its own."""
+        self._to = wire.reach(self.pid, channel["to"], os.O_WRONLY)
+        self.reader = wire.Reader(wire.reach(self.pid, channel["from"], os.O_RDONLY))
+        return self.reader
 
     def tell(self, message: wire.Message) -> None:
-        wire.send(self._to, message)
+        """Send it something; one without a channel does not listen."""
+        if self._to is not None:
+            wire.send(self._to, message)
 
 
-def _relay(kernel: _Kernel, shepherd: wire.Reader, woken: socket.socket) -> int:
+def serve(
+    kernel: Kernel, shepherd: wire.Reader, door: Door, forwards: Sequence[Forward] = ()
+) -> int:
+    """Relay, reap, start helpers and pass outputs on until the kernel has ended."""
+    woken, waker = socket.socketpair()
+    woken.setblocking(False)
+    waker.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    waker.send(b"\0")  # what ended before this
     selector = selectors.DefaultSelector()
-    for each in (kernel.reader, shepherd, woken):
-        selector.register(each, selectors.EVENT_READ)
+    for each in (kernel.reader, shepherd, woken, door, *forwards):
+        if each is not None:
+            selector.register(each, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
             if key.fileobj is kernel.reader:
                 try:
                     for message in kernel.reader.take():
-                        wire.send(shepherd.descriptor, message)
+                        if message["kind"] == "dumper":
+                            kernel.tell(helper.begin_for(message))
+                        else:
+                            wire.send(shepherd.descriptor, message)
                 except EOFError:  # it ended, and is about to be reaped
                     selector.unregister(kernel.reader)
             elif key.fileobj is shepherd:
                 try:
                     for message in shepherd.take():
-                        kernel.tell(message)
+                        kernel.tell(message | {"door": door.name})
                 except EOFError:
                     return 1
+            elif isinstance(key.fileobj, Forward):
+                if not key.fileobj.pass_on():
+                    selector.unregister(key.fileobj)
+            elif key.fileobj is door:
+                channel = door.serve(kernel.pid)
+                if channel is not None and kernel.reader is None:
+                    selector.register(kernel.connect(channel), selectors.EVENT_READ)
             else:
                 with contextlib.suppress(BlockingIOError):
                     woken.recv(4096)
                 ended = _reap(kernel.pid)
                 if ended is not None:
+                    for last in forwards:
+                        last.pass_on()
                     wire.send(shepherd.descriptor, {"kind": "exited", "status": ended})
                     return 0
 
@@ -233,20 +280,6 @@ def _reap(kernel: int) -> int | None:
             return found
         if pid == kernel:
             found = status
-
-
-def _call(function: str, *arguments: Any) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, function)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{function}: {os.strerror(number)}")
-
-
-def _not_permitted(error: OSError) -> NotPermitted:
-    return NotPermitted(
-        f"This system does not allow a namespace of its own for a kernel ({error.strerror}).",
-        remedy="`zerostart doctor` says what works here.",
-    )
 
 
 if __name__ == "__main__":

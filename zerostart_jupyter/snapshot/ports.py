@@ -16,11 +16,17 @@ def hold(connection: Mapping[str, Any]) -> list[socket.socket]:
     listening: SO_REUSEADDR, which libzmq sets as well, allows that while nobody else listens.
     """
     held: list[socket.socket] = []
-    for name, port in connection.items():
-        if name.endswith("_port") and connection["transport"] == "tcp":
-            each = socket.socket()
-            held.append(each)
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                each.bind((connection["ip"], int(port)))
+    for port in of(connection):
+        each = socket.socket()
+        held.append(each)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            each.bind((connection["ip"], port))
     return held
+
+
+def of(connection: Mapping[str, Any]) -> list[int]:
+    """The TCP ports of a connection; none where it has another transport."""
+    if connection["transport"] != "tcp":
+        return []
+    return [int(port) for name, port in connection.items() if name.endswith("_port")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.snapshot import procfs, unixsockets
+from zerostart_jupyter.snapshot import procfs, undumpable, unixsockets
 from zerostart_jupyter.snapshot.procfs import Descriptor
 
 # what a descriptor leads to -> what a person knows it as, and how to be rid of it
@@ -62,6 +62,8 @@ def obstacles(
             if each.target.startswith(prefix) and not (cuda and prefix == _NVIDIA):
                 yield Obstacle(_who(each.pid), what, remedy)
     yield from _outside_sockets(opened, inherited, own)
+    for pid, what, remedy in undumpable.belongings(pids, opened, inherited):
+        yield Obstacle(_who(pid), what, remedy)
 
 
 def examine(
@@ -85,17 +87,28 @@ def examine(
 def terminals(pid: int) -> list[Descriptor]:
     """Descriptors of the tree on a terminal that somebody else runs."""
     opened = [each for one in procfs.tree(pid) for each in procfs.descriptors(one)]
-    own = set()
-    for each in opened:
-        if each.target.endswith("/ptmx"):
-            info = Path(f"/proc/{each.pid}/fdinfo/{each.number}").read_text()
-            own |= {line.split()[1] for line in info.splitlines() if line.startswith("tty-index")}
+    own = _own(opened)
     return [
         each
         for each in opened
         if (each.target.startswith("/dev/pts/") and each.target.rpartition("/")[2] not in own)
         or each.target.startswith("/dev/tty")
     ]
+
+
+def own_terminals(pid: int) -> bool:
+    """Whether the tree runs terminals itself."""
+    return bool(_own(each for one in procfs.tree(pid) for each in procfs.descriptors(one)))
+
+
+def _own(opened: Iterable[Descriptor]) -> set[str]:
+    """The numbers of the terminals whose other end is among these."""
+    own = set()
+    for each in opened:
+        if each.target.endswith("/ptmx"):
+            info = procfs.descriptor_info(each.pid, each.number)
+            own |= {line.split()[1] for line in info if line.startswith("tty-index")}
+    return own
 
 
 def connections(pid: int) -> list[str]:

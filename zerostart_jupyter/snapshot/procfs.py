@@ -87,10 +87,20 @@ def descriptors(pid: int) -> Iterator[Descriptor]:
         yield Descriptor(pid, int(name), target, int(flags.split()[1], 8))
 
 
+def descriptor_info(pid: int, number: int) -> list[str]:
+    """The lines of /proc/PID/fdinfo/NUMBER."""
+    return _text(PROC / str(pid) / "fdinfo" / str(number)).splitlines()
+
+
+def maps(pid: int) -> list[str]:
+    """The lines of /proc/PID/maps."""
+    return _text(PROC / str(pid) / "maps").splitlines()
+
+
 def mapped(pid: int) -> set[str]:
     """Paths of the files a process has mapped."""
     found = set()
-    for line in _text(PROC / str(pid) / "maps").splitlines():
+    for line in maps(pid):
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and fields[5].startswith("/"):
             found.add(fields[5])

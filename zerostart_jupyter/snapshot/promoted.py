@@ -15,6 +15,7 @@ from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.core.events import Hub, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import cell_times, forked, wire
+from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.catalog import Catalog
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.portable.saving import Request, save
@@ -37,7 +38,11 @@ def promote(
     settings = settings or Settings.read()
     Catalog(settings).check(name, replace=replace)
     reason = "an undo point has no threads to save"
-    request = Request(name, reason, notebook, 0.0, replace, reseed, running=False)
+    request = Request(
+        *(name, reason, notebook, 0.0, replace, reseed),
+        running=False,
+        encrypted=LiveKernel.current().encrypted,
+    )
     order = {"kind": "save", "request": asdict(request), "cache": str(settings.cache)}
     with operation("snapshot", name, unit="steps", hub=hub):
         body: dict[str, Any] = forked.ask(cells, order, "saved")["saved"]

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotError
+from zerostart_jupyter.snapshot import copies, hooks
 from zerostart_jupyter.snapshot.adapter import PORTS, LiveKernel
 from zerostart_jupyter.snapshot.channel import PATIENCE, Channel
 from zerostart_jupyter.snapshot.replies import PatientReplies
@@ -27,7 +28,6 @@ from zerostart_jupyter.snapshot.replies import PatientReplies
 RETURN = 2.0  # seconds for the known subscribers to come back to iopub
 ARRIVE = 1.0  # seconds for the first subscriber of a restored kernel
 _STEP = 0.001  # seconds between two looks at something that takes milliseconds
-_INET = (socket.AF_INET, socket.AF_INET6)
 _ANY = "tcp://127.0.0.1:*"
 
 
@@ -49,10 +49,19 @@ class Sockets:
 
         Whatever of it fails: `take()` puts back what was done.
         """
+        own = places(self._kernel.connection()) | {"pipe": self._kernel.pipe_port()}
+        children = copies.held(own.values())
+        try:
+            self._unbind(own, {each.fileno() for each in children})
+            copies.shut(children)
+        finally:
+            copies.close(children)
+
+    def _unbind(self, own: Mapping[str, Place], but: Collection[int]) -> None:
         kernel = self._kernel
         channels = kernel.channels()
-        own = places(kernel.connection())
-        self.subscribers = len(list(_peers({own["iopub"]})))
+        self.subscribers = len(list(_peers({own["iopub"]}, but)))
+        hooks.tell_silenced()
         kernel.flush()
         for name in ("shell", "control", "stdin", "iopub", "pipe"):
             endpoint = channels[name].endpoint()
@@ -61,7 +70,7 @@ class Sockets:
         kernel.detach_debugger(self._released["shell"])
         self._heartbeat = int(kernel.app.hb_port)
         kernel.stop_heartbeat()
-        _wait_until_free(set(own.values()), channels["stdin"])
+        _wait_until_free(set(own.values()), channels["stdin"], but)
 
     def take(
         self,
@@ -98,6 +107,7 @@ class Sockets:
             kernel.note_ports(self._ports())
         self._released.clear()
         self._heartbeat = None
+        hooks.tell_heard()
 
     def _bind(self, name: str, ends: Mapping[str, str]) -> str | None:
         if name not in ends:
@@ -162,10 +172,10 @@ def places(connection: Mapping[str, Any]) -> dict[str, Place]:
     return {name: f"{connection['ip']}-{port}" for name, port in ports.items()}
 
 
-def _wait_until_free(own: Collection[Place], stdin: Channel) -> None:
+def _wait_until_free(own: Collection[Place], stdin: Channel, but: Collection[int]) -> None:
     """Wait for libzmq's threads to close what was unbound, and to send what was pending."""
     deadline = time.monotonic() + PATIENCE
-    while any(_sockets(own)):
+    while any(_sockets(own, but)):
         if time.monotonic() > deadline:
             raise SnapshotError(
                 "The kernel's sockets did not close.", remedy="Try again; the kernel is as it was."
@@ -174,21 +184,20 @@ def _wait_until_free(own: Collection[Place], stdin: Channel) -> None:
         time.sleep(_STEP)
 
 
-def _peers(own: Collection[Place]) -> Iterator[socket.socket]:
+def _peers(own: Collection[Place], but: Collection[int]) -> Iterator[socket.socket]:
     """Our ends of established connections to these places."""
-    for each in _sockets(own):
+    for each in _sockets(own, but):
         with contextlib.suppress(OSError):
             each.getpeername()
             yield each
 
 
-def _sockets(own: Collection[Place]) -> Iterator[socket.socket]:
-    """Our sockets at these places, listening or connected."""
+def _sockets(own: Collection[Place], but: Collection[int]) -> Iterator[socket.socket]:
+    """Our sockets at these places, listening or connected, without those descriptors."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+            if int(name) in but or not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(name))) as each:
-                name = each.getsockname()
-                if (name[1] if each.family in _INET else name) in own:
+                if copies.address(each) in own:
                     yield each

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,6 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease
 from zerostart_jupyter.snapshot import checks, namespace, procfs, tiers, trust, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
-from zerostart_jupyter.snapshot.gpu import kernel as gpu
 
 
 @dataclass
@@ -28,6 +27,7 @@ class Restored:
     lease: Lease | None = None
     revive: dict[str, Any] | None = None
     gpu: Mapping[str, Any] = field(default_factory=dict)
+    criu: Sequence[str] = ()
     _process: Process | None = None
     _pidfd: int | None = None
     _group: int | None = None
@@ -65,6 +65,8 @@ class Restored:
     def bring_gpu_back(self, settings: Settings | None = None) -> None:
         """Move its GPU memory from its images onto the GPUs; raises GpuFailed."""
         if self.gpu and self._process is not None:
+            from zerostart_jupyter.snapshot.gpu import kernel as gpu
+
             gpu.bring_back(self.gpu, self._process, settings or Settings.read())
 
     def signal(self, number: int) -> None:
@@ -121,7 +123,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
 
         restoring.check(info)
         return Order(info, {}, catalog.store.lease(ROOM, info.id))
-    criu = tiers.choose(info.tier, settings)
+    criu = tiers.for_restore(settings)
     lease = catalog.store.lease(ROOM, info.id)
     try:
         manifest = info.manifest()
@@ -132,6 +134,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
     message = {
         "kind": "order",
         "path": str(info.path),
+        "digest": info.digest,
         "criu": list(criu.command),
         "timeout": settings.criu_timeout,
     }
@@ -152,6 +155,7 @@ def prepare(snapshot: str, settings: Settings | None = None) -> Restored:
     theirs.close()
     restored = Restored(summary(asked.info), outer, wire.Reader(ours.detach()), asked.lease)
     restored.gpu = asked.gpu
+    restored.criu = asked.message["criu"]
     restored.tell(asked.message)
     return restored
 

@@ -7,18 +7,29 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from zerostart_jupyter.snapshot import listening, random_states
+from zerostart_jupyter.snapshot import door, listening, random_states
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.hooks import tell_restored
 from zerostart_jupyter.snapshot.quiesce import Sockets
 from zerostart_jupyter.snapshot.wire import Channel, Message, describe
 
-_channel: Channel | None = None  # to our shepherd; None in a kernel that was never restored
+_channel: Channel | None = None  # to our shepherd; None in a kernel without one
 _snapshot: str | None = None  # the id this kernel was restored from
 
 
 def shepherd() -> Channel | None:
-    """The way to this kernel's shepherd; None if it has none."""
+    """The way to this kernel's shepherd; None if it has none.
+
+    A kernel that was started in its namespace says at the first call where it can be reached.
+    """
+    global _channel
+    name = os.environ.pop(door.VARIABLE, None)  # what the kernel starts is not meant
+    if _channel is None and name is not None:
+        channel = Channel.open()
+        if door.introduce(name, channel.ends()):
+            _channel = channel
+        else:
+            channel.close()
     return _channel
 
 
@@ -69,7 +80,7 @@ def come_alive(
         old.close()
     try:
         os.environ.update(message["environment"])
-        _reopen(inherited)
+        _reopen(inherited, message["door"])
         first()
         kernel.take_connection(message["connection_file"], message["connection"])
         tell_restored()
@@ -95,21 +106,29 @@ def come_alive(
     channel.say({"kind": "bound", "connection": kernel.connection()})
 
 
-def _reopen(inherited: dict[int, str]) -> None:
+def _reopen(inherited: dict[int, str], at: str) -> None:
     """Have the launcher's outputs be the shepherd's; pid 1 of our namespace shares those."""
-    for number, name in inherited.items():
-        fresh = _opened(name)
-        os.dup2(fresh, number, inheritable=number <= 2)
-        os.close(fresh)
+    given = door.outputs(at)
+    try:
+        for number, name in inherited.items():
+            fresh = _opened(name, given)
+            os.dup2(fresh, number, inheritable=number <= 2)
+            os.close(fresh)
+    finally:
+        for number in given.values():
+            os.close(number)
 
 
-def _opened(name: str) -> int:
-    if name != "stdin":
-        place = f"/proc/1/fd/{2 if name == 'stderr' else 1}"
+def _opened(name: str, given: dict[str, int]) -> int:
+    output = "stderr" if name == "stderr" else "stdout"
+    if name != "stdin" and output in given:
+        place = f"/proc/self/fd/{given[output]}"
         with contextlib.suppress(OSError):  # a socket cannot be opened again
             target = os.readlink(place)
-            # By its path: through pid 1 it would lie on a mount outside of our namespace, and
+            # By its path: as it was given it would lie on a mount outside of our namespace, and
             # this kernel could not be dumped again.
             path = target if target.startswith("/") else place
+            if path != place and not os.path.samefile(path, place):
+                return os.open(os.devnull, os.O_RDWR)  # a terminal that is not among ours
             return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
     return os.open(os.devnull, os.O_RDWR)

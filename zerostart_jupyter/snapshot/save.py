@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from zerostart_jupyter.core.errors import SnapshotError
 from zerostart_jupyter.core.events import Hub, Operation, operation
 from zerostart_jupyter.core.events import State as Progress
 from zerostart_jupyter.core.liveness import Process
@@ -30,7 +29,7 @@ from zerostart_jupyter.snapshot import (
 )
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
-from zerostart_jupyter.snapshot.dumper import Dumper, Order
+from zerostart_jupyter.snapshot.dumper import Dumper, Order, gone
 from zerostart_jupyter.snapshot.gpu.saving import Moving
 from zerostart_jupyter.snapshot.launch import status_directory
 from zerostart_jupyter.snapshot.process import FINAL, Save, State
@@ -123,7 +122,9 @@ def snapshot(
 
         where = str(notebook) if notebook else None
         asked = saving.Request(
-            name, choice.reason, where, cost, replace, reseed, kernelspec=kernel.kernelspec()
+            *(name, choice.reason, where, cost, replace, reseed),
+            kernelspec=kernel.kernelspec(),
+            encrypted=kernel.encrypted,
         )
         return _saved(saving.save(asked, kernel.kernel.shell, settings, hub), restored=False)
     criu = choice.criu
@@ -144,6 +145,7 @@ def snapshot(
             kernel_seconds=cost,
             reason=choice.reason,
             kernelspec=kernel.kernelspec(),
+            encrypted=kernel.encrypted,
             environment=installed.digest(),
             map_bytes=settings.map_mb << 20,
             status=str(status_directory(Path(kernel.connection_file))),
@@ -154,7 +156,7 @@ def snapshot(
 def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, reseed: bool) -> Saved:
     sockets, channel, dumper = Sockets(kernel), Channel.open(), Dumper()
     inherited = revival.outputs(kernel)
-    began = time.monotonic()
+    began, muted = time.monotonic(), False
     with Save(_telling(work)) as save, _interrupts(dumper), kernel.history_still():
         try:
             save.enter(State.PREFLIGHT, dumper.stop)
@@ -166,12 +168,13 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, rese
             work.check()
             frozen = time.monotonic()
             save.enter(State.QUIESCING, sockets.take)
-            kernel.mute_parent_poller()
+            muted = kernel.mute_parent_poller()
             sockets.let_go()
             gpu.take(save)
             save.enter(State.DUMPING)
             here = Process.current()
-            dumper.go(kernel.connection(), gpu.as_json())
+            taken = kernel.connection() | {"pipe_port": kernel.pipe_port()}
+            dumper.go(taken, gpu.as_json())
             message = _wait(channel, dumper, here)
             if message["kind"] == "live":
                 save.enter(State.RESTORED)
@@ -196,6 +199,8 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, rese
         finally:
             if save.state is not State.RESTORED:
                 channel.close()
+                if muted:
+                    kernel.heed_parent()
 
 
 def _wait(channel: Channel, dumper: Dumper, here: Process) -> Message:
@@ -209,10 +214,7 @@ def _wait(channel: Channel, dumper: Dumper, here: Process) -> Message:
         dumper.obey()
         silent = 0 if dumper.alive() else silent + 1
         if silent > 1:  # what it said last was read in between
-            raise SnapshotError(
-                "The helper that wrote the snapshot ended before it was done.",
-                remedy="The kernel is as it was; save again.",
-            )
+            raise gone()
 
     return channel.reader.wait(check=check)
 

@@ -14,18 +14,22 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
-from zerostart_jupyter.core.events import Operation, State, hub, operation
-from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.snapshot import estimate, listening, ports, tiers, wire
+from zerostart_jupyter.snapshot import kerndat, ports, tiers, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
 from zerostart_jupyter.snapshot.launch import command, environment, status_directory
 from zerostart_jupyter.snapshot.restored import Restored, prepare
+
+if TYPE_CHECKING:  # what is not needed to begin is imported while CRIU is at work
+    from zerostart_jupyter.core.events import Operation
+    from zerostart_jupyter.core.status import StatusFile
+    from zerostart_jupyter.snapshot import listening
 
 FORWARDED = (
     signal.SIGINT,
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if given.detach:
             given.connection_file.unlink(missing_ok=True)
-    return _end_like(status)
+    return end_like(status)
 
 
 class Shepherd:
@@ -103,14 +107,20 @@ class Shepherd:
         if adopted:
             self._go_live(restored)
 
+    def take(self, kernel: Restored, pid: int) -> None:
+        """Have a kernel that runs already; `pid` is its id inside."""
+        self._listen_to_signals()
+        self._kernel = self._watched(kernel)
+        kernel.found(pid)
+
     def watch(self) -> int:
         """Serve until the kernel has ended; returns its wait status."""
         while True:
             for key, _ in self._selector.select(_TICK):
                 if key.data is None:
                     self._pass_signals_on()
-                elif isinstance(key.data, listening.Offer):
-                    key.data.serve()
+                elif key.data is self._offer:
+                    self._offer.serve()
                 else:
                     ended = self._hear(key.data)
                     if ended is not None:
@@ -131,6 +141,8 @@ class Shepherd:
         """Tell whoever waits that there will be no kernel."""
         self._progress.__exit__(type(error), error, None)
         if self._status is not None:  # the file stays: it says why
+            from zerostart_jupyter.core.events import hub
+
             hub().flush()
             self._status.abandon()
             self._status = None
@@ -240,11 +252,16 @@ class Shepherd:
             }
         )
         if self._work is not None:
+            from zerostart_jupyter.core.events import State
+
             self._work.update("restoring", state=State.DONE)
             self._work.update("connecting")
 
     def _open_progress(self, restored: Restored) -> None:
         """Show the restore in the panel: the kernel itself has nothing to say yet."""
+        from zerostart_jupyter.core.events import operation
+        from zerostart_jupyter.core.status import StatusFile
+
         if self._status is None:
             about = {"kernel": self._file.stem, "connection_file": str(self._file)}
             self._status = StatusFile(status_directory(self._file), "shepherd", about)
@@ -260,12 +277,16 @@ class Shepherd:
 
     def _close_progress(self) -> None:
         if self._work is not None:
+            from zerostart_jupyter.core.events import State
+
             self._work.update("connecting", state=State.DONE)
         self._work = None
         self._progress.close()
 
     def _remember(self, restored: Restored) -> None:
         """Have the next guess of a restore's seconds know of this one's."""
+        from zerostart_jupyter.snapshot import estimate
+
         began, self._began = self._began, None
         if began is not None:
             store = Catalog().store
@@ -273,16 +294,23 @@ class Shepherd:
             if entry is not None:
                 took = time.monotonic() - began
                 estimate.remember(store, tiers.PROCESS, entry.about, took)
+            if restored.criu:
+                learning = (store, restored.criu)
+                threading.Thread(target=kerndat.learn, args=learning, daemon=True).start()
 
     def _hold_ports(self) -> None:
         """Listen from now on; what is wrong with the file is told when the kernel needs it."""
         with contextlib.suppress(OSError, ValueError, KeyError):
+            from zerostart_jupyter.snapshot import listening
+
             connection = json.loads(self._file.read_text())
             self._held = ports.hold(connection)
             listening.begin(self._held, connection)
 
     def _offer_sockets(self, connection: dict[str, Any]) -> str | None:
         """Where the kernel finds the sockets that listen for it."""
+        from zerostart_jupyter.snapshot import listening
+
         sockets = listening.begin(self._held, connection)
         if not sockets:
             return None
@@ -358,7 +386,7 @@ def _detach() -> None:
     os.environ.pop("JPY_PARENT_PID", None)
 
 
-def _end_like(status: int) -> int:
+def end_like(status: int) -> int:
     """The exit code for this wait status; a signal ends us as it ended the kernel."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:

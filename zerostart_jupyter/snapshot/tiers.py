@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from zerostart_jupyter.core.capability import Capability
-from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused
+from zerostart_jupyter.core.errors import CriuMissing, NotPermitted, SnapshotRefused, StoreError
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.snapshot import criu, forkable, procfs
+from zerostart_jupyter.snapshot import criu, kernelspec, permission, privileges
 
 PROCESS = "process"
 PORTABLE = "portable"
-_CAPABILITIES = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}  # linux/capability.h
-_SYSCTL = Path("/proc/sys")
 _TAKEN = ("auto", PROCESS, PORTABLE)
 
 
@@ -47,7 +43,7 @@ def best(tier: str, settings: Settings) -> Choice:
 
 
 def choose(tier: str, settings: Settings) -> criu.Criu:
-    """The CRIU for the process tier; raises before anything is frozen if it is not possible."""
+    """The CRIU to save a process with; raises before anything is frozen if it is not possible."""
     if tier == "fork":
         raise SnapshotRefused(
             "The fork tier keeps undo points and no names.", remedy="Run `%zs_snapshot auto on`."
@@ -61,25 +57,25 @@ def choose(tier: str, settings: Settings) -> criu.Criu:
             f"There is no tier {tier!r}.",
             remedy="Use `--tier auto`, `--tier process` or `--tier portable`.",
         )
-    allowed = permission()
-    if not allowed:
-        raise NotPermitted(allowed.reason, remedy=allowed.remedy)
-    return criu.find(settings)
+    return _allowed(permission.to_save(), settings)
+
+
+def for_restore(settings: Settings) -> criu.Criu:
+    """The CRIU to restore a process with; raises NotPermitted or CriuMissing."""
+    return _allowed(permission.to_restore(), settings)
 
 
 def capabilities(settings: Settings | None = None) -> list[Capability]:
     """What works here, what does not, why, and the next step; changes nothing."""
+    from zerostart_jupyter.snapshot import forkable  # a shepherd has no use for asyncio
+
     found = _criu(settings or Settings.read())
-    allowed = permission()
-    if found and allowed:
-        process = Capability("snapshot: process", True, f"{found.reason}, {allowed.reason}")
-    else:
-        first = allowed if not allowed else found
-        process = Capability("snapshot: process", False, first.reason, first.remedy)
+    allowed, spaces = permission.to_save(), permission.namespaces()
     portable = Capability(
         "snapshot: portable", True, "names, code and data, for any machine with this Python"
     )
-    return [found, allowed, _namespaces(), process, forkable.capability(), portable, *gpu()]
+    process = _process(found, allowed, spaces)
+    return [found, allowed, spaces, process, forkable.capability(), portable, *gpu()]
 
 
 def gpu() -> list[Capability]:
@@ -89,65 +85,34 @@ def gpu() -> list[Capability]:
     return limits.capabilities()
 
 
-def permission() -> Capability:
-    """Whether this process may freeze, dump and restore another."""
-    name = "snapshot: permission"
-    if sys.platform != "linux":
-        return Capability(name, False, "Kernels can only be dumped on Linux.", "Use Linux.")
-    status = procfs.status("self")
-    effective = int(status.get("CapEff", "0"), 16)
-    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
-    if missing and os.geteuid() != 0:
-        return Capability(
-            name,
-            False,
-            "An ordinary user may not dump a process.",
-            "Run Jupyter as root in a container or virtual machine of its own.",
-        )
-    if missing:
-        return Capability(
-            name,
-            False,
-            f"This container withholds {', '.join(missing)}.",
-            "Start it with `--privileged`.",
-        )
-    if status.get("Seccomp", "0") != "0":
-        return Capability(
-            name,
-            False,
-            "A seccomp filter is active, which CRIU cannot suspend from inside.",
-            "Start the container with `--security-opt seccomp=unconfined`.",
-        )
-    return Capability(name, True, "root may dump and restore")
+def _allowed(allowed: Capability, settings: Settings) -> criu.Criu:
+    if not allowed:
+        raise NotPermitted(allowed.reason, remedy=allowed.remedy)
+    return criu.find(settings)
+
+
+def _process(found: Capability, allowed: Capability, spaces: Capability) -> Capability:
+    """Whether processes can be saved, of this kernel or of one started as it should be."""
+    name = "snapshot: process"
+    if found and allowed:
+        return Capability(name, True, f"{found.reason}, {allowed.reason}")
+    if not (privileges.missing() and spaces):
+        first = next(each for each in (spaces, allowed, found) if not each)
+        return Capability(name, False, first.reason, first.remedy)
+    if found and kernelspec.installed() and not _in_a_kernel():
+        return Capability(name, True, f"{found.reason}, in kernels of {kernelspec.DISPLAY_NAME!r}")
+    first = found if not found else allowed
+    return Capability(name, False, first.reason, first.remedy)
+
+
+def _in_a_kernel() -> bool:
+    kernelapp = sys.modules.get("ipykernel.kernelapp")
+    return kernelapp is not None and bool(kernelapp.IPKernelApp.initialized())
 
 
 def _criu(settings: Settings) -> Capability:
     try:
         found = criu.find(settings)
-    except CriuMissing as error:
+    except (CriuMissing, StoreError) as error:
         return Capability("criu", False, error.message, error.remedy)
     return Capability("criu", True, f"CRIU {found.version} at {found.command[-1]}")
-
-
-def _namespaces() -> Capability:
-    name = "snapshot: user namespaces"
-    switches = {
-        "kernel/unprivileged_userns_clone": "0",
-        "user/max_user_namespaces": "0",
-        "kernel/apparmor_restrict_unprivileged_userns": "1",
-    }
-    for switch, forbids in switches.items():
-        path = _SYSCTL / switch
-        try:
-            value = path.read_text().strip()
-        except OSError:
-            continue
-        if value == forbids:
-            setting = switch.replace("/", ".")
-            return Capability(
-                name,
-                False,
-                f"{setting}={value} forbids them to ordinary users.",
-                f"An administrator may run `sysctl {setting}={1 - int(forbids)}`.",
-            )
-    return Capability(name, True, "allowed to ordinary users")

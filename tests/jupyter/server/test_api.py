@@ -1,9 +1,10 @@
-"""Every endpoint of a real server: who may, what comes back, what is refused."""
+"""Every endpoint of a real server: what comes back, what is refused. Who may: test_access."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,45 +16,16 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, environment, serve, until
+from tests.servers.jupyter import ROOT, Jupyter, until
 from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.errors import Cancelled
 from zerostart_jupyter.core.events import Event, Hub, Operation, State, operation
 from zerostart_jupyter.core.status import StatusFile
-from zerostart_jupyter.jupyter.server.endpoint import openapi
-from zerostart_jupyter.jupyter.server.handlers import ROUTES
+from zerostart_jupyter.jupyter.server.description import openapi
+from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, fresh_id
 
 API = "zerostart/api"
-METHODS = ("get", "post", "put", "patch", "delete")
-
-
-BASE = "/hub/user/ada/"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
-    """A server below a base URL, as JupyterHub starts them."""
-    home = tmp_path_factory.mktemp("server")
-    with serve(home, options=[f"--ServerApp.base_url={BASE}"]) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def http(server: Jupyter) -> Iterator[httpx.Client]:
-    """A client of that server, with its token."""
-    with server.client() as client:
-        yield client
-
-
-def calls() -> list[tuple[str, str]]:
-    """(method, path) of everything the description promises, with harmless parameters."""
-    given = {"{kernel}": "no-kernel", "{operation}": "none-0", "{name}": "no-snapshot"}
-    found = []
-    for path, item in openapi()["paths"].items():
-        for name, value in given.items():
-            path = path.replace(name, value)
-        found += [(method, path.lstrip("/")) for method in METHODS if method in item]
-    return found
+SOMEBODY = 54321  # a user id that nobody has
 
 
 def answer(schema: str, body: Any) -> Any:
@@ -63,82 +35,32 @@ def answer(schema: str, body: Any) -> Any:
     return body
 
 
-def test_the_description_lists_exactly_what_is_there() -> None:
-    handled = {
-        (method, handler) for _, handler in ROUTES for method in METHODS if method in vars(handler)
-    }
-    assert len(handled) == len(calls())
-
-
-@pytest.mark.parametrize(("method", "path"), calls())
-def test_nobody_without_a_token(server: Jupyter, method: str, path: str) -> None:
-    response = httpx.request(method, server.url + path, follow_redirects=False)
-    assert response.status_code == 403
-
-
-@pytest.fixture(scope="module")
-def browser(server: Jupyter) -> Iterator[httpx.Client]:
-    """A client that is logged in by cookie, as a browser is, on any page it visits."""
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
-        client.get("", params={"token": TOKEN}, follow_redirects=True)
-        assert client.get(f"{API}/activity").status_code == 200
-        yield client
-
-
-@pytest.mark.parametrize(("method", "path"), [call for call in calls() if call[0] != "get"])
-def test_no_forged_requests(browser: httpx.Client, method: str, path: str) -> None:
-    forged = browser.request(method, path)
-    assert forged.status_code == 403
-    assert "_xsrf" in forged.json()["message"]
-    token = {"X-XSRFToken": browser.cookies["_xsrf"]}
-    assert browser.request(method, path, headers=token).status_code in (400, 404)
-
-
-DENYING = """
-from jupyter_server.auth.authorizer import Authorizer
-
-class ReadOnly(Authorizer):
-    def is_authorized(self, handler, user, action, resource):
-        return action == "read" and resource != "kernels"
-"""
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
-    """A server whose authorizer keeps everybody from kernels."""
-    home = tmp_path_factory.mktemp("guarded")
-    (home / "denying.py").write_text(DENYING)
-    path = f"{home}:{environment(home)['PYTHONPATH']}"
-    with serve(
-        home,
-        options=["--ServerApp.authorizer_class=denying.ReadOnly"],
-        environ={"PYTHONPATH": path},
-    ) as running:
-        yield running
-
-
-@pytest.mark.parametrize(("method", "path"), calls())
-def test_nobody_without_permission(guarded: Jupyter, method: str, path: str) -> None:
-    with guarded.client() as client:
-        assert client.request(method, path).status_code == 403
+RESTORE = "kernels/nobody/restore"
+CANCEL = "kernels/nobody/operations/load-1/cancel"
+LONG = "x" * 70_000
 
 
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "says"),
     [
-        ("post", "kernels/nobody/restore", {"snapshot": "a"}, 404, "no kernel nobody"),
-        ("post", "kernels/nobody/restore", {}, 400, "'snapshot' is a required property"),
-        ("post", "kernels/nobody/restore", {"snapshot": 1}, 400, "snapshot is not valid"),
-        ("post", "kernels/nobody/restore", {"snapshot": ""}, 400, "snapshot is not valid"),
-        ("post", "kernels/nobody/restore", {"snapshot": "a", "b": 1}, 400, "'b' was unexpected"),
-        ("post", "kernels/nobody/restore", [], 400, "body is not valid"),
-        ("post", "kernels/nobody/operations/load-1/cancel", None, 404, "no operation load-1"),
-        ("patch", "snapshots/none", {"name": ""}, 400, "name is not valid"),
+        ("post", RESTORE, {"snapshot": "a"}, 404, "no kernel nobody"),
+        ("post", RESTORE, {}, 400, "'snapshot' is a required property"),
+        ("post", RESTORE, {"snapshot": 1}, 400, "snapshot is not valid: 1 is not of type"),
+        ("post", RESTORE, {"snapshot": ""}, 400, "snapshot is not valid: '' does not match"),
+        ("post", RESTORE, {"snapshot": "a", "b": 1}, 400, "'b' was unexpected"),
+        ("post", RESTORE, {"snapshot": "x" * 65}, 400, "is too long"),
+        ("post", RESTORE, {"snapshot": "../up"}, 400, "'../up' does not match"),
+        ("post", RESTORE, {"snapshot": "a\n"}, 400, "'a\\n' does not match"),
+        ("post", RESTORE, {"snapshot": LONG}, 400, "larger than 65536 bytes"),
+        ("post", RESTORE, [], 400, "body is not valid"),
+        ("post", RESTORE, None, 400, "not JSON"),
+        ("post", CANCEL, None, 404, "no operation load-1"),
+        ("post", CANCEL, {}, 400, "takes no body"),
+        ("patch", "snapshots/none", {"name": "../up"}, 400, "name is not valid"),
         ("patch", "snapshots/none", {"name": "new"}, 404, "no snapshot 'none'"),
         ("delete", "snapshots/none", None, 404, "no snapshot 'none'"),
-        ("delete", "snapshots/..%2F..%2Fetc", None, 404, "no snapshot '../../etc'"),
-        ("delete", "snapshots/%00", None, 404, "no snapshot"),
         ("post", "snapshots/none/clone", None, 404, "no snapshot 'none'"),
+        ("put", "snapshots/none", None, 405, "Method Not Allowed"),
     ],
 )
 def test_what_is_refused(
@@ -149,17 +71,67 @@ def test_what_is_refused(
     error = answer("Error", response.json())
     assert says in error["message"]
     assert error["remedy"]
+    assert len(error["message"]) < 300
 
 
-def test_a_body_that_is_not_json(http: httpx.Client) -> None:
-    response = http.post(f"{API}/kernels/nobody/restore", content=b"{")
+HOSTILE = [
+    "..",
+    ".",
+    "..%2F..%2Fetc",
+    "%00",
+    "a%00b",
+    "%2E%2E",
+    "%C3%BC",
+    "a%0A",
+    "-x",
+    "%20",
+    "x" * 65,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_that_no_snapshot_can_have(http: httpx.Client, name: str) -> None:
+    for method, end in (("delete", ""), ("post", "/clone")):
+        request = httpx.Request(method, f"{http.base_url}{API}/snapshots/{name}{end}")
+        # A client would resolve the dots before it asks; whoever attacks does not.
+        request.extensions["target"] = f"{http.base_url.path}{API}/snapshots/{name}{end}".encode()
+        request.headers.update(http.headers)
+        response = http.send(request)
+        assert response.status_code == 404, response.text
+        error = answer("Error", response.json())
+        assert "is not the name of anything" in error["message"]
+        assert error["remedy"].startswith("Letters, digits")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["kernels/..%2Fa/restore", "kernels/%2E%2E/restore", f"kernels/{'x' * 201}/restore"]
+    + [f"kernels/a/operations/{bad}/cancel" for bad in ("..%2Fb", "a_b", "---", "%00")],
+)
+def test_ids_that_nothing_can_have(http: httpx.Client, path: str) -> None:
+    body = {"snapshot": "a"} if path.endswith("restore") else None
+    response = http.post(f"{API}/{path}", json=body)
+    assert response.status_code == 404, response.text
+    assert "of anything" in answer("Error", response.json())["message"]
+
+
+def test_a_path_that_is_no_text(http: httpx.Client) -> None:
+    response = http.delete(f"{API}/snapshots/%ff")
+    assert response.status_code == 400, response.text
+    assert "Invalid unicode" in answer("Error", response.json())["message"]
+
+
+@pytest.mark.parametrize("text", [b"{", b"\xff", b"[" * 60_000, b"1" * 60_000])
+def test_a_body_that_is_not_json(http: httpx.Client, text: bytes) -> None:
+    response = http.post(f"{API}/{RESTORE}", content=text)
     assert response.status_code == 400
-    assert "not JSON" in response.json()["message"]
+    assert "not JSON" in answer("Error", response.json())["message"]
 
 
-@pytest.mark.parametrize("path", ["kernels/..%2Fa/restore", "kernels/a/operations/..%2Fb/cancel"])
-def test_paths_that_are_no_ids(http: httpx.Client, path: str) -> None:
-    assert http.post(f"{API}/{path}", json={"snapshot": "a"}).status_code == 404
+def test_the_description_is_served_with_the_address(http: httpx.Client, server: Jupyter) -> None:
+    served = http.get(f"{API}/openapi.json").json()
+    assert served.pop("servers") == [{"url": httpx.URL(server.url).path.rstrip("/")}]
+    assert served == openapi()
 
 
 def test_doctor(http: httpx.Client) -> None:
@@ -174,6 +146,83 @@ def test_gpu(http: httpx.Client) -> None:
 
 def test_no_snapshots(http: httpx.Client) -> None:
     assert answer("Snapshots", http.get(f"{API}/snapshots").json()) == {"snapshots": []}
+
+
+def saved(catalog: Catalog, name: str) -> Path:
+    """The directory of a new snapshot."""
+    key = fresh_id()
+    with catalog.store.publish(ROOM, key, {"name": name, "bytes": 3}):
+        pass
+    return catalog.store.path(ROOM, key)
+
+
+def snapshots(http: httpx.Client) -> list[str]:
+    """The names that the server lists, once the list was found well-formed."""
+    found = answer("Snapshots", http.get(f"{API}/snapshots").json())["snapshots"]
+    return [each["name"] for each in found]
+
+
+def test_a_thousand_snapshots_are_listed_and_each_is_found(
+    http: httpx.Client, catalog: Catalog
+) -> None:
+    for number in range(1000):
+        saved(catalog, f"run-{number}")
+    assert snapshots(http) == [f"run-{number}" for number in range(1000)]
+    assert http.patch(f"{API}/snapshots/run-500", json={"name": "best"}).status_code == 200
+    assert http.delete(f"{API}/snapshots/run-501").status_code == 204
+    assert snapshots(http)[499:502] == ["run-499", "best", "run-502"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_another_users_snapshots_and_kernels_are_not_there(
+    server: Jupyter, http: httpx.Client, catalog: Catalog
+) -> None:
+    saved(catalog, "mine")
+    theirs = saved(catalog, "theirs")
+    os.chown(theirs, SOMEBODY, SOMEBODY)
+    assert snapshots(http) == ["mine"]
+    for method, path, body in (
+        ("delete", "snapshots/theirs", None),
+        ("patch", "snapshots/theirs", {"name": "now-mine"}),
+        ("post", "snapshots/theirs/clone", None),
+    ):
+        assert http.request(method, f"{API}/{path}", json=body).status_code == 404
+    assert theirs.exists()
+    with kernel(server, "theirs") as others, kernel(server, "mine") as own:
+        os.chown(server.status / "kernel-theirs", SOMEBODY, SOMEBODY)
+        with operation("load", "secret", hub=others) as work, operation("load", "model", hub=own):
+            until(lambda: activity(http, "mine"), "mine to be shown")
+            assert activity(http, "theirs") == []
+            cancel = http.post(f"{API}/kernels/theirs/operations/{work.id}/cancel")
+            assert cancel.status_code == 404
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_cache_of_another_user_is_refused_with_the_next_step(
+    http: httpx.Client, catalog: Catalog
+) -> None:
+    root = catalog.store.root
+    os.chown(root, SOMEBODY, SOMEBODY)
+    try:
+        refused = http.get(f"{API}/snapshots")
+    finally:
+        os.chown(root, os.geteuid(), os.getegid())
+    assert refused.status_code == 503, refused.text
+    assert "ZEROSTART_CACHE" in answer("Error", refused.json())["remedy"]
+
+
+def test_a_place_that_cannot_be_written_to_is_no_internal_error(
+    server: Jupyter, http: httpx.Client, catalog: Catalog
+) -> None:
+    saved(catalog, "ready")
+    kernels = server.home / "data" / "kernels"
+    if kernels.exists():
+        kernels.rename(kernels.with_name("aside"))
+    kernels.touch()
+    refused = http.post(f"{API}/snapshots/ready/clone")
+    kernels.unlink()
+    assert refused.status_code == 503, refused.text
+    assert "The machine refused" in answer("Error", refused.json())["message"]
 
 
 @contextlib.contextmanager

@@ -112,7 +112,7 @@ def test_clones_start_as_kernels_and_live_apart(
 
 def test_a_snapshot_is_renamed_to_what_is_free_and_allowed(http: httpx.Client, kernel: str) -> None:
     path = f"{API}/snapshots/ready"
-    assert http.patch(path, json={"name": "../up"}).status_code == 409
+    assert http.patch(path, json={"name": "../up"}).status_code == 400
     renamed = http.patch(path, json={"name": "trained"})
     assert renamed.json()["name"] == "trained"
     assert http.patch(path, json={"name": "trained"}).status_code == 404
@@ -153,7 +153,7 @@ def test_images_that_criu_cannot_read_end_in_an_error_and_a_fresh_kernel(
     [snapshot] = http.get(f"{API}/snapshots").json()["snapshots"]
     spoil(Path(snapshot["path"]) / "images")
     failed = restore(http, kernel)
-    assert failed.status_code == 400, failed.text
+    assert failed.status_code == 409, failed.text
     assert "'ready' did not come back" in failed.json()["message"]
     assert "is not what was written" in failed.json()["remedy"], failed.text
 

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,57 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (root / "kernel-a" / "kernel.json").symlink_to(elsewhere)
     (root / "kernel-b").symlink_to(elsewhere.parent)
     assert list(find(root)) == []
+
+
+SOMEBODY = 54321  # a user id that nobody has
+SHARED = ["", "kernel-a", "kernel-a/kernel.json"]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+@as_root
+@pytest.mark.parametrize("foreign", SHARED)
+def test_what_is_another_users_is_neither_shown_nor_touched(tmp_path: Path, foreign: str) -> None:
+    root = tmp_path / "zerostart"
+    path = written(root, {"operations": [view()]})
+    source = only(root)
+    assert source.operations
+    os.chown(root / foreign, SOMEBODY, SOMEBODY)
+    os.utime(path.parent, (1, 1))
+    assert [each.read() for each in find(root)] == []
+    path.rename(path.with_name("kernel"))  # now it looks abandoned
+    os.utime(path.parent, (1, 1))
+    assert sweep(root) == (foreign.endswith("json"))
+
+
+@pytest.mark.parametrize("linked", SHARED)
+def test_nothing_behind_a_link_is_shown_or_touched(tmp_path: Path, linked: str) -> None:
+    root, elsewhere = tmp_path / "zerostart", tmp_path / "elsewhere"
+    path = written(root, {"operations": [view()]})
+    assert only(root).operations
+    (root / linked).rename(elsewhere)
+    (root / linked).symlink_to(elsewhere)
+    assert list(find(root)) == []
+    os.utime(path.parent, (1, 1))
+    assert sweep(root) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: os.chown(path, SOMEBODY, SOMEBODY), marks=as_root),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.rename(path.with_name("x")), path.symlink_to(path.with_name("x"))),
+    ],
+    ids=["another user's", "a pipe", "a link"],
+)
+def test_a_file_that_changes_hands_between_look_and_read_is_not_read(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    path = written(tmp_path, {"operations": [view()]})
+    [found] = find(tmp_path)
+    change(path)
+    assert found.read() is None
 
 
 def item(**changed: Any) -> dict[str, Any]:

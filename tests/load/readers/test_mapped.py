@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import ctypes
+import mmap
+import re
 import resource
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from tests.contracts.reader import BLOCK, ReaderContract
+from tests.contracts.reader import BLOCK, ReaderContract, content, in_file
 from tests.load.files import write_shard
 from zerostart_jupyter.core.errors import CheckpointChanged, LoadError
 from zerostart_jupyter.core.references import FileIdentity
+from zerostart_jupyter.load import load, pages
 from zerostart_jupyter.load.checkpoint import Checkpoint, Shard, open_checkpoint
 from zerostart_jupyter.load.plan import Plan
 from zerostart_jupyter.load.readers.contract import Reader
@@ -86,3 +92,38 @@ def test_closing_the_checkpoint_is_not_the_readers_business(tmp_path: Path) -> N
     MmapReader(checkpoint.shards).close()
     checkpoint.shards[0].verify()
     checkpoint.close()
+
+
+def test_storages_may_be_asked_for_before_their_bytes_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_shard(path, {"a": 9000, "b": 9000})
+    with open_checkpoint(path) as checkpoint:
+        reader = MmapReader(checkpoint.shards)
+        assert reader.ahead
+        entry = checkpoint.entries["b"]
+        early = reader.storage(entry)
+        for block in Plan(checkpoint.entries.values(), block=BLOCK).blocks:
+            reader.read(block)
+        assert content(early) == in_file(checkpoint.shards[0], entry)
+        reader.close()
+
+
+@pytest.mark.parametrize("rows", [None, 1])
+def test_huge_pages_are_asked_for_where_most_of_a_file_is_read(
+    tmp_path: Path, rows: int | None
+) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1024, 1024)}, path)
+    weights = load(path, device="cpu", slices={} if rows is None else {"a": slice(rows)})
+    assert weights["a"].shape[0] == rows or rows is None
+    with mmap.mmap(-1, 1 << 21) as other:
+        anchor = ctypes.c_char.from_buffer(other)
+        known = pages.prefer_huge(ctypes.addressof(anchor), 1 << 21)
+        del anchor
+    assert asks_for_huge_pages(path) == (known and rows is None)
+
+
+def asks_for_huge_pages(path: Path) -> bool:
+    about = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+    (flags,) = re.findall("^VmFlags:(.*)$", about, re.MULTILINE)[:1]
+    return "hg" in flags.split()

@@ -43,7 +43,7 @@ def test_a_process_comes_back_from_another_cache(
 def test_memory_that_is_another_is_refused(python: Kernel, tmp_path: Path) -> None:
     python.run("import numpy; a = numpy.full(1 << 20, 7.)")
     python.run("z.snapshot('one', tier='process')")
-    (text,) = snapshot.show("one").manifest().memory
+    text, *_ = snapshot.show("one").manifest().memory
     Path(text).chmod(0o600)
     with Path(text).open("r+b") as stream:
         stream.seek(4096)

@@ -77,13 +77,11 @@ def test_a_file_that_changed_since_is_named(python: Kernel, checkpoint: Path) ->
 ON_A_GPU = """
 from tests.snapshot.gpu import simulated
 from zerostart_jupyter.core.references import references
-from zerostart_jupyter.load import tensors
 simulated.use(256 << 20)
 gpu = {name: w[name].clone() for name in w}
 for name, tensor in gpu.items():
-    holder = tensors._Holder(tensor)
-    references().add(name, tensor, w._origins[name], address=holder.address,
-                     version=holder.version, device="cuda:0")
+    references().add(name, tensor, w._origins[name], address=torch.Tensor.data_ptr,
+                     version=lambda tensor: tensor._version, device="cuda:0")
 view, w = gpu["a"][5:9], gpu
 """
 

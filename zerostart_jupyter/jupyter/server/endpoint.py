@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import functools
+import http.client
 import json
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-from jsonschema import Draft202012Validator
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
-from zerostart_jupyter.core.errors import ZerostartError
+from zerostart_jupyter.core.errors import StoreError, ZerostartError
+from zerostart_jupyter.jupyter.server.description import (
+    BadRequest,
+    check_body,
+    check_ids,
+    methods,
+)
 
 if TYPE_CHECKING:
     from zerostart_jupyter.jupyter.server.app import ZerostartServer
 
 NAME = "zerostart_jupyter"
 
-# Our errors are also the fitting builtin, and that says which status fits.
+# Our errors are also the fitting builtin, and that says which status fits. What is left is a
+# request that was understood, and a snapshot or a machine in no state to carry it out.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (BadRequest, 400),
     (PermissionError, 403),
     (LookupError, 404),
-    (FileExistsError, 409),
-    (RuntimeError, 409),
+    (StoreError, 503),
+    (ZerostartError, 409),
 )
+_REMEDIES = {
+    403: "Log in, send the server's token, or ask for the permission to use kernels.",
+    405: "GET zerostart/api/openapi.json says which methods there are.",
+}
 
 
 class Endpoint(APIHandler):
@@ -35,37 +45,32 @@ class Endpoint(APIHandler):
 
     auth_resource = "kernels"
 
+    def initialize(self, described: str) -> None:
+        """Take the path as openapi.yaml has it; called by tornado."""
+        self.described = described
+        self.body: Any = None  # of the request, once it was found valid
+
     @property
     def app(self) -> ZerostartServer:
         """The extension this handler belongs to."""
         app: ZerostartServer = self.settings[NAME]
         return app
 
-    def body(self, schema: str) -> dict[str, Any]:
-        """The request's JSON body, valid under that schema of openapi.yaml; else 400."""
-        try:
-            body: dict[str, Any] = json.loads(self.request.body)
-        except ValueError as error:
-            raise BadRequest(f"The request's body is not JSON: {error}.") from error
-        problem = next(iter(_validator(schema).iter_errors(body)), None)
-        if problem is not None:
-            where = "/".join(str(step) for step in problem.absolute_path) or "body"
-            raise BadRequest(f"The request's {where} is not valid: {problem.message}.")
-        return body
+    def refuse(self, status: int, message: str, remedy: str) -> None:
+        """Answer with an error, as openapi.yaml describes it."""
+        self.set_status(status)
+        self.finish(json.dumps({"message": message, "remedy": remedy}))
 
-
-class BadRequest(ZerostartError, ValueError):
-    """A request that does not follow openapi.yaml."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(
-            message,
-            remedy="zerostart_jupyter/jupyter/server/schema/openapi.yaml says what is expected.",
-        )
-
-
-class NotFound(ZerostartError, LookupError):
-    """A kernel or an operation that this server does not know."""
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Tell what tornado or Jupyter refused in our own form; called by tornado."""
+        message = http.client.responses.get(status_code, "Unknown error")
+        error = kwargs.get("exc_info", (None, None))[1]
+        if isinstance(error, web.HTTPError) and error.log_message:
+            message = error.log_message % error.args
+        if status_code == 405:  # RFC 9110, 15.5.6
+            allowed = [*methods(self.described), "options"]
+            self.set_header("Allow", ", ".join(allowed).upper())
+        self.refuse(status_code, message, _REMEDIES.get(status_code, "The server's log says more."))
 
 
 class Busy(ZerostartError, RuntimeError):
@@ -76,34 +81,26 @@ Method = Callable[..., Awaitable[Any]]
 
 
 def endpoint(method: Method) -> Method:
-    """Authenticate, authorise, run; what the method returns is sent as JSON, None as 204."""
+    """Authenticate, authorise, check, run; what comes back is sent as JSON, None as 204."""
 
     @web.authenticated
     @authorized
     @functools.wraps(method)
-    async def answer(self: Endpoint, *args: str, **kwargs: str) -> None:
+    async def answer(self: Endpoint, **ids: str) -> None:
         try:
-            result = await method(self, *args, **kwargs)
+            check_ids(ids)
+            self.body = check_body(self.described, method.__name__, self.request.body)
+            result = await method(self, **ids)
         except ZerostartError as error:
-            self.set_status(next((code for kind, code in _STATUS if isinstance(error, kind)), 400))
-            result = {"message": error.message, "remedy": error.remedy}
-        if result is None:
-            self.set_status(204)
-            self.finish()
+            status = next(code for kind, code in _STATUS if isinstance(error, kind))
+            self.refuse(status, error.message, error.remedy)
+        except OSError as error:
+            self.log.exception("zerostart: %s", self.request.path)
+            reason = error.strerror or type(error).__name__
+            self.refuse(503, f"The machine refused: {reason}.", "The server's log says more.")
         else:
-            self.finish(json.dumps(result))
+            if result is None:
+                self.set_status(204)
+            self.finish(None if result is None else json.dumps(result))
 
     return cast(Method, answer)
-
-
-@functools.cache
-def openapi() -> dict[str, Any]:
-    """The description of this API, which the request bodies are checked against."""
-    text = files(__package__).joinpath("schema", "openapi.yaml").read_text()
-    spec: dict[str, Any] = yaml.safe_load(text)
-    return spec
-
-
-@functools.cache
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(openapi()["components"]["schemas"][schema])

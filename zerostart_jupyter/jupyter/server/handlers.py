@@ -7,6 +7,7 @@ Engine calls block, so they run in threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import Any
@@ -15,7 +16,8 @@ from zerostart_jupyter.core.errors import SnapshotNotFound
 from zerostart_jupyter.core.events import State
 from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.jupyter.server import gpu
-from zerostart_jupyter.jupyter.server.endpoint import Busy, Endpoint, NotFound, endpoint
+from zerostart_jupyter.jupyter.server.description import NotFound, openapi, pattern
+from zerostart_jupyter.jupyter.server.endpoint import Busy, Endpoint, endpoint
 from zerostart_jupyter.jupyter.server.restoring import StartedAnew, in_place
 
 
@@ -38,8 +40,9 @@ class Cancel(Endpoint):
             if source.kernel == kernel:
                 for each in source.operations:
                     if each["id"] == operation and not State(each["state"]).final:
-                        await asyncio.to_thread(request_cancel, source.path.parent, operation)
-                        return
+                        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+                            await asyncio.to_thread(request_cancel, source.path.parent, operation)
+                            return
         raise NotFound(
             f"Kernel {kernel} has no operation {operation} under way.",
             remedy="It may have ended; refresh the panel.",
@@ -61,7 +64,7 @@ class Snapshot(Endpoint):
     @endpoint
     async def patch(self, name: str) -> Any:
         """Give it another name."""
-        new = self.body("Rename")["name"]
+        new = self.body["name"]
         await asyncio.to_thread(_existing, name)
         await asyncio.to_thread(_engine().rename, name, new)
         return await asyncio.to_thread(_existing, new)
@@ -90,7 +93,7 @@ class Restore(Endpoint):
     @endpoint
     async def post(self, kernel: str) -> Any:
         """Replace the kernel's process by the snapshot's, and wait until that answers."""
-        name = self.body("Restore")["snapshot"]
+        name = self.body["snapshot"]
         kernels: Any = self.kernel_manager
         if kernel not in kernels:
             raise NotFound(
@@ -148,6 +151,15 @@ class Gpu(Endpoint):
         return {**await asyncio.to_thread(gpu.memory, owners), "parked": parked}
 
 
+class Description(Endpoint):
+    """What there is."""
+
+    @endpoint
+    async def get(self) -> Any:
+        """openapi.yaml as JSON, with the address of this server."""
+        return {**openapi(), "servers": [{"url": self.base_url.rstrip("/") or "/"}]}
+
+
 def _engine() -> Any:
     from zerostart_jupyter import snapshot
 
@@ -168,17 +180,19 @@ def _existing(name: str) -> dict[str, Any]:
     )
 
 
-_KERNEL = r"([\w.-]+)"
-_NAME = r"([^/]+)"
-_API = r"/zerostart/api"
+_HANDLERS = {
+    "activity": Activity,
+    "doctor": Doctor,
+    "gpu": Gpu,
+    "kernels/{kernel}/restore": Restore,
+    "kernels/{kernel}/operations/{operation}/cancel": Cancel,
+    "openapi.json": Description,
+    "snapshots": Snapshots,
+    "snapshots/{name}": Snapshot,
+    "snapshots/{name}/clone": Clone,
+}
 
 ROUTES = [
-    (rf"{_API}/activity", Activity),
-    (rf"{_API}/doctor", Doctor),
-    (rf"{_API}/gpu", Gpu),
-    (rf"{_API}/kernels/{_KERNEL}/restore", Restore),
-    (rf"{_API}/kernels/{_KERNEL}/operations/([\w-]+)/cancel", Cancel),
-    (rf"{_API}/snapshots", Snapshots),
-    (rf"{_API}/snapshots/{_NAME}", Snapshot),
-    (rf"{_API}/snapshots/{_NAME}/clone", Clone),
+    (pattern(path), handler, {"described": path})
+    for path, handler in ((f"/zerostart/api/{end}", each) for end, each in _HANDLERS.items())
 ]

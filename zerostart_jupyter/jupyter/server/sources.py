@@ -1,7 +1,8 @@
 """Status files as the server reads them: which kernel, which writer, what it says.
 
 `<runtime>/zerostart/<connection file's stem>/<writer>.json`; see core/status. The files are read
-as untrusted input: what cannot be understood is as good as absent.
+as untrusted input: what cannot be understood is as good as absent, and so is what is a link or
+another user's, in a runtime directory that several share.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,10 +68,7 @@ class Found:
     def read(self) -> Source | None:
         """Its content; None while it is absent, too large or not what core/status writes."""
         try:
-            with self.path.open("rb") as stream:
-                text = stream.read(MAXIMUM + 1)
-            if len(text) > MAXIMUM:
-                return None
+            text = _own(self.path)
             body = json.loads(text)
             process = Process.from_json(body["process"]) if "process" in body else None
             found = operations(body["operations"])
@@ -89,9 +88,11 @@ def find(root: Path) -> Iterator[Found]:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 writer = _WRITER.fullmatch(entry.name)
-                if writer is None or not entry.is_file(follow_symlinks=False):
+                if writer is None:
                     continue
                 status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                    continue
                 stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
                 yield Found(kernel[1], writer[1], Path(entry.path), stamp)
 
@@ -132,9 +133,32 @@ def sweep(root: Path) -> int:
     return removed
 
 
+def _own(path: Path) -> bytes:
+    """What one of this user's files says; raises OSError, and ValueError if it is too large."""
+    # Asked of what is open: between a look and an open, a file can become a link or a pipe.
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(opened, "rb") as stream:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(f"{path} is not a file of this user")
+        text = stream.read(MAXIMUM + 1)
+    if len(text) > MAXIMUM:
+        raise ValueError(f"{path} is too large")
+    return text
+
+
 def _folders(root: Path) -> list[Path]:
+    """The directories of this user below one of this user, by name."""
     try:
-        with os.scandir(root) as entries:
-            return sorted(Path(each.path) for each in entries if each.is_dir(follow_symlinks=False))
+        names = sorted(os.listdir(root)) if _is_own_directory(root) else []
     except OSError:
         return []
+    return [folder for name in names if _is_own_directory(folder := root / name)]
+
+
+def _is_own_directory(path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()

@@ -22,6 +22,8 @@ class Reader(ABC):
     """
 
     name: ClassVar[str]
+    ahead: ClassVar[bool] = False
+    """Whether `storage` may be asked for until `close()`, before the bytes are there and after."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = shards

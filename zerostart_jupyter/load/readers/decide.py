@@ -14,7 +14,7 @@ from zerostart_jupyter.core.errors import StoreError
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.load import availability, filesystem
-from zerostart_jupyter.load.checkpoint import Shard
+from zerostart_jupyter.load.checkpoint import Shard, unreadable
 from zerostart_jupyter.load.readers import select, timed
 from zerostart_jupyter.load.readers.contract import Reader, Statistics
 
@@ -46,8 +46,11 @@ def decide(asked: str, device: str, shards: Sequence[Shard], settings: Settings)
         return Decision(default, "asked for")
     if not shards:
         return Decision(default, "nothing to read")
-    place = filesystem.of(shards[0].descriptor)
-    network = any(filesystem.of(shard.descriptor).network for shard in shards)
+    try:
+        place = filesystem.of(shards[0].descriptor)
+        network = any(filesystem.of(shard.descriptor).network for shard in shards)
+    except OSError as error:  # a mount that is gone
+        raise unreadable(shards[0], 0, error) from error
     if not device.startswith("cuda") and not network:
         return Decision("mmap", "views of the file cost no memory")
     if any(shard.arriving for shard in shards):

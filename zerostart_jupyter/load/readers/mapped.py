@@ -28,10 +28,18 @@ class MmapReader(Reader):
 
     name = "mmap"
 
-    def __init__(self, shards: Sequence[Shard], *, populate: bool | None = None) -> None:
+    ahead = True
+
+    def __init__(
+        self, shards: Sequence[Shard], *, most: bool = False, populate: bool | None = None
+    ) -> None:
+        """`most` says that nearly all of the files will be read: whole huge pages are, then."""
         super().__init__(shards)
         self._populate = pages.can_populate() if populate is None else populate
         self._mapped = [_map(shard) for shard in shards]
+        if most and self._populate:
+            for mapped in self._mapped:
+                pages.prefer_huge(mapped.data_ptr(), mapped.nbytes())
         self._scratch = threading.local()
         self._lock = threading.Lock()
         self._bytes = 0

@@ -79,7 +79,7 @@ class _Import:
         if self._index.tier == tiers.PORTABLE:
             Description.read(directory, about.get("digest"))
             return
-        about["memory"] = self._settle(directory, held)
+        about |= self._settle(directory, about.get("digest"), held)
 
     def _write(self, content: Content, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -91,9 +91,11 @@ class _Import:
                 self._done += length
                 self._work.update("", self._done, self._index.total)
 
-    def _settle(self, directory: Path, held: contextlib.ExitStack) -> list[str]:
+    def _settle(
+        self, directory: Path, sha256: str | None, held: contextlib.ExitStack
+    ) -> dict[str, Any]:
         """Have the memory of processes lie where files with memory lie here."""
-        found = manifest.Manifest.read(directory)
+        found = manifest.Manifest.read(directory, sha256)
         into = directory / manifest.IMAGES
         manifest.verify(found, into, thorough=True)
         moved, memory = {}, {}
@@ -109,14 +111,17 @@ class _Import:
         shutil.rmtree(directory / _MEMORY, ignore_errors=True)
         if moved:
             images.move(into, moved)
-        dataclasses.replace(
+        written = dataclasses.replace(
             found,
             id=self._key,
             memory=memory,
             digests=manifest.digests(into),
             noted=manifest.note(into),
         ).write(directory)
-        return sorted({Path(text).parent.name for text in memory})
+        return {
+            "digest": written,
+            "memory": sorted({Path(text).parent.name for text in memory}),
+        }
 
     def _memory(self, path: Path, length: int, batch: backing.Batch) -> backing.Backed:
         try:

@@ -22,6 +22,7 @@ _PATH = re.compile(
 _TIERS = ("process", "portable")
 _TEXTS = ("notebook", "parent", "reason", "kernelspec", "environment", "digest")
 _NUMBERS = ("gpu_bytes", "kernel_seconds", "seconds", "frozen_seconds", "read_bytes", "modules")
+_FLAGS = ("encrypted",)
 _LONGEST = 4096  # characters of a text
 
 
@@ -123,7 +124,7 @@ def _about(body: Mapping[str, Any]) -> dict[str, Any]:
         if not 0 <= number < 1e15:
             raise ValueError(f"{name} is {number}")
         found[name] = number
-    return found
+    return found | {name: bool(body.get(name)) for name in _FLAGS}
 
 
 def _matching(pattern: re.Pattern[str], text: Any) -> str:

@@ -34,6 +34,7 @@ class Request:
     reseed: bool = True
     running: bool = True
     kernelspec: str | None = None
+    encrypted: bool = False
 
 
 def save(
@@ -68,6 +69,7 @@ def _save(request: Request, shell: Any, settings: Settings, work: Operation) -> 
         "kernel_seconds": request.kernel_seconds,
         "environment": installed.digest(),
         "kernelspec": request.kernelspec,
+        "encrypted": request.encrypted,
         "modules": len(sys.modules),
         "frozen_seconds": 0.0,
     }
