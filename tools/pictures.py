@@ -23,8 +23,8 @@ GAP = 12  # pixels between pictures side by side
 PANEL = (33, 28, 284, 776)  # left, top, right and bottom, in a window of 1280 by 800
 SIDE_BY_SIDE = ("several-operations", "a-gpu-and-a-parked-kernel", "snapshots-of-each-sort")
 CROPS = {
-    "undo": ("marks-with-a-gap", (291, 58, 840, 250)),
-    "missing-import": ("first-sight", (291, 170, 1000, 520)),
+    "undo": ("marks-with-a-gap", (300, 96, 760, 218)),
+    "missing-import": ("first-sight", (372, 364, 1040, 494)),
 }
 LONG, SHORT = 2400, 1200  # milliseconds for which a picture of the story stays
 RESTS = ("imported-meanwhile", "saved", "restarted", "restored", "goes-on")
@@ -78,8 +78,11 @@ def keep(picture: Image.Image, name: str) -> None:
 
 
 def move(paths: Sequence[Path], name: str) -> None:
-    """Write an animation that shows each picture for a while, and the telling ones for longer."""
-    path = PICTURES / f"{name}.gif"
+    """Write an animation that shows each picture for a while, and the telling ones for longer.
+
+    It is an animated PNG: what cannot show one shows its first picture.
+    """
+    path = PICTURES / f"{name}.png"
     frames = [Image.open(each).convert("RGB") for each in paths]
     stays = [LONG if each.stem.partition("-")[2] in RESTS else SHORT for each in paths]
     for colours in COLOURS:
