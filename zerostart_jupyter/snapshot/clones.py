@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from zerostart_jupyter.snapshot import restored, revival, wire
 from zerostart_jupyter.snapshot.launch import command, environment
 
 _STEP = 0.02
+_GRACE = 5.0  # seconds to end by itself; ipykernel waits half a minute for a zombie
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,10 @@ class Clone:
         return client
 
     def shutdown(self, timeout: float = 30) -> None:
-        """End it and all its processes; raises SnapshotError if it does not."""
+        """End it and all its processes; raises SnapshotError if it does not.
+
+        One that takes its time to end is ended, as Jupyter does it.
+        """
         if not self.connection_file.exists():
             return
         client = self.client(timeout)
@@ -47,14 +52,29 @@ class Clone:
                 client.shutdown(reply=True, timeout=timeout)
         finally:
             client.stop_channels()
-        deadline = time.monotonic() + timeout
+        now = time.monotonic()
+        if self._has_ended(now + min(_GRACE, timeout)):
+            return
+        self._terminate()
+        if not self._has_ended(now + timeout):
+            raise SnapshotError(
+                f"The clone of {self.snapshot!r} did not end within {timeout:.0f} s.",
+                remedy=f"End it with `kill -9 {self.pid}`.",
+            )
+
+    def _has_ended(self, deadline: float) -> bool:
         while self.connection_file.exists():  # its shepherd removes it last
             if time.monotonic() > deadline:
-                raise SnapshotError(
-                    f"The clone of {self.snapshot!r} did not end within {timeout:.0f} s.",
-                    remedy=f"End it with `kill {self.pid}`.",
-                )
+                return False
             time.sleep(_STEP)
+        return True
+
+    def _terminate(self) -> None:
+        """Nothing where its shepherd cannot be seen: in a namespace, its id is somebody else's."""
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
+            if os.fsencode(self.connection_file) in words:
+                os.kill(self.pid, signal.SIGTERM)
 
     def __repr__(self) -> str:
         return f"Clone of snapshot {self.snapshot!r} at {self.connection_file}"
