@@ -35,7 +35,8 @@ _SOCKET_FAMILY, _SOCKET_TYPE, _STATE, _PORT, _ADDRESS = 3, 4, 6, 7, 11  # inet_s
 _LISTENS = 10  # TCP_LISTEN
 _UNIX_STATE, _UNIX_NAME = 4, 11  # unix_sk_entry
 _REMAPS = 0x59133954  # REMAP_FPATH_MAGIC: files that are carried in the image
-_ORIGINAL = 1  # remap_file_path_entry: which file
+_ORIGINAL, _REMAPPED, _REMAP_TYPE = 1, 2, 3  # remap_file_path_entry: which file, to what, and how
+_GHOST = 1  # carried whole, as a file of no name
 _FILE, _FLAGS, _POSITION, _OWNER, _NAME, _SIZE, _MODE = 1, 2, 3, 5, 6, 8, 10  # reg_file_entry
 _BUILD_ID = 11
 _OWNER_FIELDS = range(1, 6)  # fown_entry: uid, euid, signum, pid_type, pid
@@ -59,11 +60,23 @@ def files(directory: Path) -> list[ImageFile]:
 
     Those that were deleted, or replaced by others of their names, are not among them.
     """
-    path = directory / "remap-fpath.img"
-    remaps = read(path, _REMAPS) if path.exists() else ()
-    carried = {numbers(entry).get(_ORIGINAL) for entry in remaps}
+    carried = {remap.get(_ORIGINAL) for remap in _remaps(directory)}
     entries = [entry for entry in _entries(directory) if numbers(entry).get(_ID) not in carried]
     return [_describe(fields) for fields in map(_regular, entries) if fields]
+
+
+def ghosts(directory: Path) -> list[Path]:
+    """What deleted files are called for a moment while they are restored, as CRIU has it."""
+    remaps = [each for each in _remaps(directory) if each.get(_REMAP_TYPE) == _GHOST]
+    if not remaps:
+        return []
+    known = by_id(directory)
+    found = []
+    for remap in remaps:
+        file = known.get(remap.get(_ORIGINAL, 0))
+        if file is not None:
+            found.append(Path(f"{file.path}.cr.{remap.get(_REMAPPED, 0):x}.ghost"))
+    return found
 
 
 def bound(directory: Path) -> list[tuple[str, str, int]]:
@@ -197,6 +210,11 @@ def _describe(fields: Sequence[Field]) -> ImageFile:
         raise corrupt("a file's entry is malformed")
     writable = flags & os.O_ACCMODE != os.O_RDONLY
     return ImageFile(name.decode(errors="surrogateescape"), size, writable, _BUILD_ID in known)
+
+
+def _remaps(directory: Path) -> list[dict[int, int]]:
+    path = directory / "remap-fpath.img"
+    return [numbers(entry) for entry in read(path, _REMAPS)] if path.exists() else []
 
 
 def _entries(directory: Path) -> list[list[Field]]:

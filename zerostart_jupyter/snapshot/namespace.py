@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.snapshot import backing, helper, isolation, kerndat, wire
+from zerostart_jupyter.snapshot import backing, ghosts, helper, isolation, kerndat, wire
 from zerostart_jupyter.snapshot.backing import Backed
 from zerostart_jupyter.snapshot.criu import Criu, run
 from zerostart_jupyter.snapshot.door import Door
@@ -114,7 +114,10 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
                 _own_terminals()
             options = [f"fd[{number}]:{name}" for name, number in given.items()]
             try:
-                with kerndat.offered(store, criu.command, [path, work, Path(criu.command[0])]):
+                with (
+                    ghosts.places(store, path / IMAGES, order["timeout"]),
+                    kerndat.offered(store, criu.command, [path, work, Path(criu.command[0])]),
+                ):
                     run(
                         criu,
                         "restore",
