@@ -28,6 +28,8 @@ _SPACES = {
 _CAP_SYS_RESOURCE = 24  # linux/capability.h; CRIU asks for the limits of each process
 _NO_FILE = ("/memfd:", "/dev/zero", "/SYSV", "/[aio]", "/anon_hugepage")
 _DELETED = " (deleted)"
+_INOTIFY = "anon_inode:inotify"
+_ROOT_ONLY = "which only root can dump"  # outside of namespaces
 
 Found = tuple[int, str, str]  # process, what it has, how to be rid of it
 
@@ -39,30 +41,39 @@ def belongings(
 
     `inherited` are targets of descriptors that a restore replaces.
     """
-    yield from _processes(pids)
-    yield from _sockets(pids)
-    # CRIU opens such a file through /proc/PID/map_files, which takes root outside of namespaces.
     limited = bool(privileges.missing())
+    yield from _processes(pids, limited=limited)
+    yield from _sockets(pids)
     for pid in pids:
         yield from _memory(pid, limited=limited)
     mounts = _mounts(pids[0])
     for each in opened:
         if each.target not in inherited:
             yield from _descriptor(each, pids, mounts)
+        # CRIU finds what is watched by open_by_handle_at(2).
+        if limited and each.target == _INOTIFY and "inotify wd" in _info(each):
+            yield each.pid, f"inotify watches, {_ROOT_ONLY}", "Stop what watches files"
+        # It belongs to a user and a group that an ordinary user's namespace does not know.
+        if limited and each.target.endswith("/ptmx") and each.target not in inherited:
+            yield each.pid, "a terminal of its own, which only root can restore", "End what runs it"
 
 
-def _processes(pids: Sequence[int]) -> Iterator[Found]:
+def _processes(pids: Sequence[int], *, limited: bool) -> Iterator[Found]:
     root = pids[0]
     spaces = {name: _space(root, name) for name in _SPACES}
     own = procfs.status(root)
-    limited = not int(own.get("CapEff", "0"), 16) >> _CAP_SYS_RESOURCE & 1
+    strict = not int(own.get("CapEff", "0"), 16) >> _CAP_SYS_RESOURCE & 1
     for pid in pids[1:]:
         for name, what in _SPACES.items():
             found = _space(pid, name)
             if found and found != spaces[name]:
                 yield pid, f"a {what} namespace of its own", "End it"
-        user = procfs.status(pid).get("Uid", "")
-        if limited and user and user != own.get("Uid"):
+        status = procfs.status(pid)
+        # CRIU suspends it while it looks inside, which takes root outside of namespaces.
+        if limited and status.get("Seccomp", "0") != "0":
+            yield pid, f"a seccomp filter, {_ROOT_ONLY}", "End it"
+        user = status.get("Uid", "")
+        if strict and user and user != own.get("Uid"):
             yield pid, "another user's rights (and CAP_SYS_RESOURCE is withheld here)", "End it"
 
 
@@ -92,8 +103,8 @@ def _memory(pid: int, *, limited: bool) -> Iterator[Found]:
             name = path.removesuffix(_DELETED)
             if _lives_on(Path(name), int(fields[4])):
                 yield pid, f"{name}, deleted, whose file has another name", _CLOSE
-            elif limited:
-                yield pid, f"{name}, deleted but mapped, which only root can dump", _SHARED
+            elif limited:  # CRIU opens it through /proc/PID/map_files
+                yield pid, f"{name}, deleted but mapped, {_ROOT_ONLY}", _SHARED
 
 
 def _lives_on(deleted: Path, inode: int) -> bool:

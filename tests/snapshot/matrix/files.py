@@ -167,6 +167,8 @@ STATES = [
         called(libc.inotify_add_watch(watch, str(here / 'watched').encode(), 0x100))
         """,
         "(here / 'watched' / os.urandom(4).hex()).touch(); len(os.read(watch, 4096)) == 32",
+        rootless="inotify watches, which only root can dump",
+        undo="os.close(watch)",
     ),
     State(
         "epoll",
@@ -210,12 +212,14 @@ STATES = [
         "faults = called(libc.syscall({'x86_64': 323, 'aarch64': 282}[os.uname().machine], 1))",
         refused="a userfaultfd",
         undo="os.close(faults)",
+        root=True,
     ),
     State(
         "fanotify",
         "fanotify = called(libc.fanotify_init(0, 0))",
         refused="a fanotify watch",
         undo="os.close(fanotify)",
+        root=True,
     ),
     State(
         "a perf event",
@@ -226,6 +230,7 @@ STATES = [
         """,
         refused="a perf event",
         undo="os.close(perf)",
+        root=True,
     ),
     State(
         "a BPF map",
@@ -236,6 +241,7 @@ STATES = [
         """,
         refused="a BPF map",
         undo="os.close(bpf)",
+        root=True,
     ),
     State(
         "a POSIX message queue",
@@ -251,5 +257,6 @@ STATES = [
         "fuse = os.open('/dev/fuse', os.O_RDWR)",
         refused="a FUSE filesystem",
         undo="os.close(fuse)",
+        root=True,
     ),
 ]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import textwrap
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tests.snapshot.kernels import Cells, kernel
 from tests.snapshot.matrix.state import PRELUDE, State
+from tests.snapshot.ordinary import User
 from zerostart_jupyter import snapshot
 
 # Sockets are the first that a save takes from a kernel.
@@ -44,6 +48,54 @@ class Verdicts:
         self.wrong.setdefault(state.name, []).append(what)
 
 
+class Way(Protocol):
+    """Who starts kernels, and where they may write."""
+
+    ordinary: bool
+    folder: Path
+
+    def kernel(self, name: str, environ: dict[str, str]) -> AbstractContextManager[Cells]:
+        """A kernel of this kernelspec, with these variables on top."""
+
+    def publish(self, name: str) -> None:
+        """Have a snapshot be a kernelspec."""
+
+
+@dataclass
+class AsRoot:
+    """Kernels of whoever runs the tests."""
+
+    folder: Path
+    ordinary = False
+
+    def kernel(self, name: str, environ: dict[str, str]) -> AbstractContextManager[Cells]:
+        return kernel(name, env=dict(os.environ) | environ)
+
+    def publish(self, name: str) -> None:
+        snapshot.publish(name)
+
+
+class AsUser:
+    """Kernels of an ordinary user, started through our provisioner."""
+
+    ordinary = True
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+        self.folder = user.home
+
+    def kernel(self, name: str, environ: dict[str, str]) -> AbstractContextManager[Cells]:
+        # A snapshot's kernelspec starts a shepherd, which wants no launcher.
+        provisioner = "zerostart" if name == "python3" else "local-provisioner"
+        environ = environ | {"JUPYTER_DEFAULT_PROVISIONER_NAME": provisioner}
+        return self._user.kernel(name, **environ)
+
+    def publish(self, name: str) -> None:
+        code = f"import zerostart_jupyter.snapshot as z; z.publish({name!r})"
+        done = self._user.run("-c", code)
+        assert done.returncode == 0, done.stderr
+
+
 class Outside:
     """Another program, as far as a kernel can tell: it answers, and keeps what it is given."""
 
@@ -57,6 +109,8 @@ class Outside:
         self._unix.listen()
         datagrams = self._opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         datagrams.bind(self.path + "-datagrams")
+        for path in (self.path, self.path + "-datagrams"):
+            Path(path).chmod(0o777)  # an ordinary user's kernel comes too
         self.port = int(self._tcp.getsockname()[1])
         for listener in (self._tcp, self._unix):
             self._start(self._accept, listener)
@@ -90,15 +144,17 @@ class Outside:
                 connection.sendall(said)
 
 
+_numbers = itertools.count()
+
+
 @contextlib.contextmanager
-def started(folder: Path, outside: Outside, state: State | None = None) -> Iterator[Cells]:
+def started(way: Way, outside: Outside, state: State | None = None) -> Iterator[Cells]:
     """A kernel in which states can be made."""
-    environ = dict(os.environ) | (state.environ if state else {})
-    with kernel(env=environ) as cells:
-        here = folder / f"here-{cells.pid}"
-        here.mkdir()
+    with way.kernel("python3", state.environ if state else {}) as cells:
+        here = way.folder / f"here-{next(_numbers)}"
         cells.run(_NOTE)
         cells.run(PRELUDE.format(here=str(here), port=outside.port, path=outside.path))
+        cells.run("here.mkdir()")
         yield cells
 
 
@@ -110,7 +166,7 @@ def in_place(cells: Cells, states: Sequence[State]) -> Verdicts:
     return verdicts
 
 
-def afterwards(cells: Cells, states: Sequence[State]) -> Verdicts:
+def afterwards(cells: Cells, states: Sequence[State], way: Way) -> Verdicts:
     """The same for states that cannot be there twice; a restore comes when the kernel has gone."""
     verdicts = _made_and_saved(cells, states)
     refusal = cells.attempt("z.restore('one')").error
@@ -118,17 +174,20 @@ def afterwards(cells: Cells, states: Sequence[State]) -> Verdicts:
         if not refusal.startswith("SnapshotRefused"):
             verdicts.note(state, f"restored beside itself: {refusal!r}")
     verdicts.look(cells, states, "after the refusal", restored=False)
-    snapshot.publish("one")
+    way.publish("one")
     return verdicts
 
 
-def refused(cells: Cells, states: Sequence[State]) -> Verdicts:
+def refused(cells: Cells, states: Sequence[State], way: Way) -> Verdicts:
     """Each in turn is named by a refusal; nothing was frozen, and without them a save succeeds."""
     verdicts = Verdicts()
     for state in states:
         cells.run(_cell(state.make))
         said = cells.attempt(SAVE).error
-        if not said.startswith(("SnapshotRefused", "NotPermitted")) or state.refused not in said:
+        if (
+            not said.startswith(("SnapshotRefused", "NotPermitted"))
+            or state.refusal(ordinary=way.ordinary) not in said
+        ):
             verdicts.note(state, f"the refusal was {said!r}")
         if cells.run("frozen") != "[]":
             verdicts.note(state, "it was frozen")

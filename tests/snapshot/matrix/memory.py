@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.snapshot.matrix.state import State
+from tests.snapshot.matrix.state import DELETED, State
 
 STATES = [
     State(
@@ -94,6 +94,8 @@ STATES = [
         (here / 'gone').unlink()
         """,
         "gone[:].count(b'g') == 3 << 20",
+        rootless=DELETED,
+        undo="gone.close(); gone_file.close()",
     ),
     State(
         "a library that is deleted (pip upgraded it)",
@@ -104,6 +106,8 @@ STATES = [
         (here / 'library.so').unlink()
         """,
         "bool(library.PyInit__ctypes)",
+        rootless=DELETED,
+        undo="_ctypes.dlclose(library._handle); del library",
     ),
     State(
         "memfd",
@@ -140,11 +144,15 @@ STATES = [
         "shared tensors",
         "import torch; tensor = torch.arange(1 << 21).share_memory_()",
         "tensor.is_shared() and int(tensor.sum()) == ((1 << 21) - 1 << 20)",
+        rootless=DELETED,
+        undo="del tensor",
     ),
     State(
         "semaphores between processes",
         "import multiprocessing; semaphore = multiprocessing.Semaphore(2); _ = semaphore.acquire()",
         "semaphore.get_value() == 1 and semaphore.acquire(timeout=30) and not semaphore.release()",
+        rootless=DELETED,
+        undo="del semaphore",
     ),
     State(
         "System V shared memory",

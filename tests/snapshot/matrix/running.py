@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.snapshot.matrix.state import State
+from tests.snapshot.matrix.state import DELETED, State
 
 STATES = [
     State(
@@ -141,6 +141,8 @@ STATES = [
         assert forks.map(abs, [-1, 2]) == [1, 2]
         """,
         "forks.map(abs, [-5, 6, -7]) == [5, 6, 7]",
+        rootless=DELETED,
+        undo="forks.terminate(); forks.join(); del forks",
     ),
     State(
         "a pool of spawned processes",
@@ -166,6 +168,8 @@ STATES = [
         assert from_child.get(timeout=30) == 2
         """,
         "to_child.put(41); from_child.get(timeout=30) == 42",
+        rootless=DELETED,
+        undo="fork.active_children()[-1].kill(); del to_child, from_child",
     ),
     State(
         "a manager's process",
@@ -187,6 +191,8 @@ STATES = [
         assert next(batches)[0].tolist() == [0, 1, 2, 3]
         """,
         "sum(float(each.sum()) for each, in batches) == sum(range(4, 100))",
+        rootless=DELETED,
+        undo="batches._shutdown_workers(); del loader, batches",
     ),
     State(
         "a child that has ended and was not waited for",
@@ -230,6 +236,7 @@ STATES = [
         refused="another user's rights",
         undo="_ = nobody.communicate(b'go\\n', timeout=30)",
         needs=24,
+        root=True,
         differs="refused where CAP_SYS_RESOURCE is withheld",
     ),
     State(
@@ -246,6 +253,8 @@ STATES = [
         while b'42' not in said: said += os.read(main, 100)
         shell.poll() is None
         """,
+        rootless="a terminal of its own, which only root can restore",
+        undo="shell.kill(); _ = shell.wait(); os.close(main); os.close(side)",
     ),
     State(
         "a child under a seccomp filter",
@@ -264,6 +273,8 @@ STATES = [
         assert under_seccomp.stdout.readline() == b'ready\\n'
         """,
         "under_seccomp.communicate(b'go\\n', timeout=30)[0] == b'2\\n'",
+        rootless="a seccomp filter, which only root can dump",
+        undo="_ = under_seccomp.communicate(b'go\\n', timeout=30)",
     ),
     State(
         "a child in another root directory",
@@ -279,6 +290,7 @@ STATES = [
         assert jailed.stdout.readline() == b'ready\\n'
         """,
         "jailed.communicate(b'go\\n', timeout=30)[0] == b'[]\\n'",
+        root=True,
     ),
     State(
         "a child in a mount namespace of its own",
@@ -290,6 +302,7 @@ STATES = [
         """,
         refused="a mount namespace of its own",
         undo="_ = elsewhere.communicate(b'go\\n', timeout=30)",
+        root=True,
     ),
     State(
         "a child in a network namespace of its own",
@@ -301,6 +314,7 @@ STATES = [
         """,
         refused="a network namespace of its own",
         undo="_ = offline.communicate(b'go\\n', timeout=30)",
+        root=True,
     ),
     State(
         "a child in a user and pid namespace of its own",
@@ -323,6 +337,7 @@ STATES = [
         """,
         refused="a host name namespace of its own",
         undo="_ = named.communicate(b'go\\n', timeout=30)",
+        root=True,
     ),
     State(
         "a child that is traced",

@@ -172,11 +172,13 @@ STATES = [
         "a packet socket",
         "packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))",
         "packets.fileno() >= 0",
+        root=True,
     ),
     State(
         "a raw socket",
         "raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)",
         "raw.fileno() >= 0",
+        root=True,
     ),
     State(
         "a socket of the virtual machine (vsock)",

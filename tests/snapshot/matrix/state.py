@@ -18,6 +18,8 @@ def called(result):
     return result
 """
 
+DELETED = "deleted but mapped, which only root can dump"  # as an ordinary user's kernel is told
+
 
 @dataclass(frozen=True)
 class State:
@@ -27,8 +29,10 @@ class State:
     was restored. `restored` takes its place in restored kernels where these differ, and `differs`
     says how, for the table. With `refused` no save happens: the refusal names it with these words,
     and after the cell `undo` a save goes through; `needs` limits that to where the kernel lacks
-    this capability. `beside` are the words that refuse a restore while another process still has
-    it. `apart` says why it has a kernel of its own, with these variables in its environment.
+    this capability, and `rootless` are the words for an ordinary user alone. A state that only
+    `root` can make has no row for others. `beside` are the words that refuse a restore while
+    another process still has it. `apart` says why it has a kernel of its own, with these variables
+    in its environment.
     """
 
     name: str
@@ -39,6 +43,8 @@ class State:
     refused: str = ""
     undo: str = ""
     needs: int | None = None
+    rootless: str = ""
+    root: bool = False
     beside: str = ""
     apart: str = ""
     environ: dict[str, str] = field(default_factory=dict)
@@ -46,11 +52,14 @@ class State:
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def refused_here(self) -> bool:
-        """Whether it cannot be saved on this machine."""
-        if self.needs is None:
-            return bool(self.refused)
-        status = Path("/proc/self/status").read_text()
-        effective = int(status.partition("CapEff:")[2].split()[0], 16)
-        return not effective >> self.needs & 1
+    def refusal(self, *, ordinary: bool) -> str:
+        """The words with which it is refused on this machine; empty where it can be saved."""
+        if ordinary and self.rootless:
+            return self.rootless
+        return "" if self.needs is not None and _may(self.needs) else self.refused
+
+
+def _may(capability: int) -> bool:
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return bool(effective >> capability & 1)

@@ -17,7 +17,8 @@ STATES = [state for section in SECTIONS.values() for state in section]
 def page() -> str:
     """Markdown: one table a section."""
     tables = "\n\n".join(
-        f"## {title}\n\n| state | saved and restored? |\n|---|---|\n" + "\n".join(map(_row, states))
+        f"## {title}\n\n| state | by root | by an ordinary user |\n|---|---|---|\n"
+        + "\n".join(map(_row, states))
         for title, states in SECTIONS.items()
     )
     return f"""# What a snapshot of a process keeps
@@ -31,15 +32,23 @@ second time at once: the restore is refused by a line that names it, nothing is 
 succeeds when the other has gone. What has a name in the file system, shared memory in `/dev/shm`
 included, is found again by that name and is the same for a kernel and what was restored from it.
 
+An ordinary user's kernel is one that our provisioner or launcher started, in namespaces of its own.
+
 {tables}
 """
 
 
 def _row(state: State) -> str:
     if state.refused and state.needs is None:
-        said = f"refused: “{state.refused}”"
+        said = _refusal(state.refused)
     elif state.differs:
         said = f"yes, but {state.differs}" if state.needs is None else f"yes; {state.differs}"
     else:
         said = "yes"
-    return f"| {state.name} | {said}{'; not beside' if state.beside else ''} |"
+    said += "; not beside" if state.beside else ""
+    ordinary = "only root can make it" if state.root else "the same"
+    return f"| {state.name} | {said} | {_refusal(state.rootless) if state.rootless else ordinary} |"
+
+
+def _refusal(words: str) -> str:
+    return f"refused: “{words}”"
