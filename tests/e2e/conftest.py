@@ -31,6 +31,8 @@ EXPOSED = [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterN
 FAILED = pytest.StashKey[bool]()
 
 Visit = Callable[..., Page]
+APPS = ["lab/tree", pytest.param("notebooks", marks=pytest.mark.slow)]  # where notebooks open
+NAMED = ["lab", "notebook7"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,6 +49,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call":
         item.stash[FAILED] = report.failed
     return report
+
+
+@pytest.fixture(scope="module", params=APPS, ids=NAMED)
+def app(request: pytest.FixtureRequest) -> str:
+    """Below which address a notebook opens: JupyterLab's, or that of Notebook 7."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")  # while it runs, no other test can run an event loop
@@ -124,14 +132,14 @@ def visit(lab: Jupyter, browser: Browser, request: pytest.FixtureRequest) -> Ite
 
 
 @pytest.fixture(scope="module")
-def shared(lab: Jupyter, browser: Browser) -> Iterator[Stage]:
+def shared(lab: Jupyter, browser: Browser, app: str) -> Iterator[Stage]:
     """One page for a whole module: JupyterLab takes longer to load than most tests to run."""
     name = write(lab.home / "notebooks", "training.ipynb")
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE * 1000)
     stage = Stage(context.new_page(), lab)
     stage.open()
-    stage.page.goto(f"{lab.url}lab/tree/{name}?token={TOKEN}&reset")
+    stage.page.goto(f"{lab.url}{app}/{name}?token={TOKEN}&reset")
     show_panel(stage.page)
     set_up(stage)
     yield stage
@@ -150,12 +158,13 @@ def stage(shared: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def keep() -> Callable[[Page, str], Path]:
+def keep(request: pytest.FixtureRequest) -> Callable[[Page, str], Path]:
     """Keep a screenshot under a name."""
+    of = "app" in request.fixturenames and request.getfixturevalue("app") == "notebooks"
 
     def shoot(page: Page, name: str) -> Path:
         ARTIFACTS.mkdir(exist_ok=True)
-        path = ARTIFACTS / f"{name}.png"
+        path = ARTIFACTS / f"{name}{'-notebook-7' if of else ''}.png"
         page.screenshot(path=path, animations="disabled")
         return path
 

@@ -24,10 +24,10 @@ def index() -> Iterator[Index]:
 
 
 def test_a_missing_import_is_installed_and_run_again(
-    lab: Jupyter, visit: Visit, index: Index, keep: Callable[[Page, str], Path]
+    lab: Jupyter, visit: Visit, app: str, index: Index, keep: Callable[[Page, str], Path]
 ) -> None:
     name = write(lab.home / "notebooks", "missing.ipynb")
-    page = visit(f"lab/tree/{name}")
+    page = visit(f"{app}/{name}")
     notebook = Notebook(page)
     notebook.idle()
     notebook.run(f"import os; os.environ['UV_INDEX_URL'] = {index.url!r}")

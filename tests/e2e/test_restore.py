@@ -30,10 +30,10 @@ def tidy(lab: Jupyter) -> Iterator[None]:
 
 
 @pytest.fixture
-def page(lab: Jupyter, visit: Visit, tidy: None, request: pytest.FixtureRequest) -> Page:
-    """JupyterLab on a notebook of the test's own."""
+def page(lab: Jupyter, visit: Visit, app: str, tidy: None, request: pytest.FixtureRequest) -> Page:
+    """JupyterLab or Notebook 7 on a notebook of the test's own."""
     name = write(lab.home / "notebooks", f"{request.node.originalname}.ipynb")
-    opened = visit(f"lab/tree/{name}")
+    opened = visit(f"{app}/{name}")
     Notebook(opened).idle()
     return opened
 
@@ -117,11 +117,11 @@ def test_a_busy_kernel_is_restored_too(page: Page) -> None:
 
 
 def test_other_tabs_go_on_with_the_restored_kernel(
-    page: Page, visit: Visit, request: pytest.FixtureRequest
+    page: Page, visit: Visit, app: str, request: pytest.FixtureRequest
 ) -> None:
     notebook = Notebook(page)
     save(notebook, "ready")
-    other = Notebook(visit(f"lab/tree/{request.node.originalname}.ipynb"))
+    other = Notebook(visit(f"{app}/{request.node.originalname}.ipynb"))
     other.idle()
     notebook.run("answer = 0")
     restore(page, "ready")

@@ -19,10 +19,10 @@ LONG = 240_000  # milliseconds; the first imports come over the network
 
 
 @pytest.fixture
-def page(lab: Jupyter, visit: Visit) -> Page:
-    """JupyterLab on a copy of the tour."""
+def page(lab: Jupyter, visit: Visit, app: str) -> Page:
+    """JupyterLab or Notebook 7 on a copy of the tour."""
     shutil.copy(TOUR, lab.home / "notebooks" / TOUR.name)
-    opened = visit(f"lab/tree/{TOUR.name}")
+    opened = visit(f"{app}/{TOUR.name}")
     Notebook(opened).idle()
     return opened
 

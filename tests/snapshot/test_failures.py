@@ -102,7 +102,9 @@ def test_the_disk_is_full(python: Kernel, broken: Broken, private: Path) -> None
     python.run("z.snapshots()")  # makes the room
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "none", room], check=True)
     try:
-        assert python.attempt("z.snapshot('one')").error.startswith("CriuFailed")
+        error = python.attempt("z.snapshot('one')").error
+        assert error.startswith("CriuFailed")
+        assert "Make room" in error
         assert_untouched(python, private)
     finally:
         subprocess.run(["umount", room], check=True)

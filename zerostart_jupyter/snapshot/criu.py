@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -24,6 +25,8 @@ from zerostart_jupyter.snapshot.launch import die_with_parent
 MINIMUM = (4, 2)
 TOOL = "criu"  # how the store's keys for an unpacked CRIU begin
 REMEDY = "Run `zerostart setup criu`."
+_ASK = "`zerostart doctor` says what works here."
+_FULL = "Make room on the disk; `zerostart cache prune` removes what nothing uses."
 
 _ASKED = "criu-version"  # the key of what the store's own CRIU answered
 _PLACES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -151,7 +154,7 @@ def run(
             how = _how_it_ended(process.returncode)
             raise CriuFailed(
                 f"CRIU's {action} {how}: {reason or 'it did not say why'}.",
-                remedy="`zerostart doctor` says what works here.",
+                remedy=_FULL if os.strerror(errno.ENOSPC) in reason else _ASK,
             )
 
 

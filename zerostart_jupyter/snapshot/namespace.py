@@ -29,7 +29,12 @@ from zerostart_jupyter.snapshot.door import Door
 from zerostart_jupyter.snapshot.isolation import MS_NOEXEC, MS_NOSUID
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.libc import call
-from zerostart_jupyter.snapshot.manifest import IMAGES, Manifest, verify
+from zerostart_jupyter.snapshot.manifest import (
+    IMAGES,
+    Manifest,
+    verify_contents,
+    verify_descriptions,
+)
 from zerostart_jupyter.snapshot.streams import Forward
 
 OPTIONS = (
@@ -108,6 +113,7 @@ def _restore(order: wire.Message, manifest: Manifest) -> None:
         with _stand_ins(manifest) as given:
             store = _store(order)
             backing.verify(store, memory)
+            verify_descriptions(manifest, path / IMAGES)  # or CRIU makes whatever they say
             verdict = _Verdict(manifest, path / IMAGES)
             verdict.start()
             if manifest.terminals:
@@ -148,7 +154,7 @@ def _examine_groups(manifest: Manifest) -> None:
 
 
 class _Verdict(threading.Thread):
-    """Reads and checks the images, while CRIU is at work."""
+    """Reads and checks what CRIU copies, while it is at work."""
 
     def __init__(self, manifest: Manifest, images: Path) -> None:
         super().__init__(daemon=True)
@@ -158,7 +164,7 @@ class _Verdict(threading.Thread):
 
     def run(self) -> None:
         try:
-            verify(self._manifest, self._images)
+            verify_contents(self._manifest, self._images)
         except BaseException as error:
             self._wrong = error
 
