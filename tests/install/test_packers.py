@@ -209,7 +209,11 @@ def test_few_wheels_are_not_worth_a_process(store: Store, environment: Environme
 def test_names_are_known_before_anything_is_packed(
     bring: Bring, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or each import of what nobody has would wait for all wheels."""
+    """Or each import of what nobody has would wait for all wheels.
+
+    A head start packs what is foreseen, before it is known what else there is to be named.
+    """
+    monkeypatch.setenv("ZS_NO_HEAD_START", "1")
     hold = threading.Event()
     pack = Packer.pack
 

@@ -48,7 +48,7 @@ def test_the_disk_is_measured_once(store: Store, tmp_path: Path) -> None:
         assert Measured(store).guess("process", LARGE) == pytest.approx(10.9, rel=0.1)
         return
     rate = entry.about["rate"]
-    assert Measured(store).guess("process", LARGE) == pytest.approx(0.2 + (10 << 30) / rate)
+    assert Measured(store).guess("process", LARGE) == pytest.approx(0.3 + (10 << 30) / rate)
     estimate.learn_disk(store, file)
     again = store.get("probes", "snapshot-disk")
     assert again is not None
@@ -66,4 +66,4 @@ def test_a_file_too_small_to_tell_teaches_nothing(store: Store, tmp_path: Path) 
 def test_a_note_that_makes_no_sense_is_no_note(store: Store, rate: object) -> None:
     with store.publish("probes", "snapshot-disk", {"rate": rate}):
         pass
-    assert Measured(store).guess("process", SMALL) == pytest.approx(0.2 + (1 << 20) / 1e9)
+    assert Measured(store).guess("process", SMALL) == pytest.approx(0.3 + (1 << 20) / 1e9)

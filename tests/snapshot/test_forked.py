@@ -170,7 +170,10 @@ def test_points_are_bounded_by_count(python: Kernel) -> None:
     python.run("z.auto(True, settings=Settings(undo_points=2))")
     for number in range(6):
         python.run(f"x = {number}")
-    assert len(psutil.Process(python.pid).children()) <= 2 + 1
+    points = psutil.Process(python.pid).children()
+    living = [each for each in points if each.status() != psutil.STATUS_ZOMBIE]
+    assert len(living) <= 2 + 1
+    assert len(points) <= len(living) + 1  # the last one may not have been collected yet
     assert "only the last 2 are kept (ZS_UNDO_POINTS)" in python.attempt("z.undo(4)").error
     python.run("z.undo(2)")
     assert python.run("x") == "3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,14 +27,29 @@ def kernel(name: str) -> Iterator[Any]:
 
 
 def run(client: Any, code: str, **options: Any) -> Mapping[str, Any]:
-    """Run a cell and wait for its reply; the first may wait until the kernel listens."""
+    """Run a cell and wait for its reply; the first may wait until the kernel listens.
+
+    What it prints is taken meanwhile, as frontends do: libzmq comes back to a kernel that changed
+    its sockets only where somebody listens.
+    """
+    import zmq
+
+    shell, iopub = client.shell_channel, client.iopub_channel
+    both = zmq.Poller()
+    for each in (shell, iopub):
+        both.register(each.socket, zmq.POLLIN)
     asked = client.execute(code, **{"silent": True, **options})
-    while True:
-        message: Mapping[str, Any] = client.get_shell_msg(timeout=PATIENCE)
-        if message["parent_header"].get("msg_id") == asked:
-            break
-    check(message)
-    return message
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        ready = dict(both.poll(1000))
+        if iopub.socket in ready:
+            iopub.get_msg(timeout=0)
+        if shell.socket in ready:
+            message: Mapping[str, Any] = shell.get_msg(timeout=0)
+            if message["parent_header"].get("msg_id") == asked:
+                check(message)
+                return message
+    raise TimeoutError(f"no reply to {code!r} within {PATIENCE:.0f} s")
 
 
 def seconds(client: Any, code: str) -> float:

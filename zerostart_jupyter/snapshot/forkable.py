@@ -109,7 +109,7 @@ def _native(known: set[int | None], mapped: set[str]) -> Iterator[str]:
 
 
 def _devices() -> Iterator[str]:
-    targets = [each.target for each in procfs.descriptors(os.getpid())]
+    targets = list(procfs.targets(os.getpid()))
     for prefix, what in _DEVICES.items():
         if any(target.startswith(prefix) for target in targets):
             yield what

@@ -64,8 +64,8 @@ class _Point:
                 self.drop("it was ended, perhaps because memory ran out")
         return latest
 
-    def drop(self, why: str) -> None:
-        """End the process."""
+    def drop(self, why: str, *, wait: bool = True) -> None:
+        """End the process, and without `wait` leave it to the caller to collect it."""
         if self.gap:
             return
         self.gap = why
@@ -73,8 +73,8 @@ class _Point:
         os.close(self.answers.descriptor)
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # a sibling: our keeper collects it
-            os.waitpid(self.pid, 0)
+        if wait:
+            _collect(self.pid, 0)
 
 
 class _Points:
@@ -86,6 +86,8 @@ class _Points:
         self.undone: list[tuple[int, int]] = []
         self._settings = Settings()
         self._all: list[_Point] = []
+        self._ending: list[int] = []  # whose memory the system is about to take back
+        self._pace = memory.Pace()
         self._keeper: int | None = None
         self._orders: tuple[int, int] | None = None
         self._told = ""
@@ -122,6 +124,8 @@ class _Points:
         for point in self._all:
             point.drop(why)
         self._all.clear()
+        while self._ending:
+            _collect(self._ending.pop(), 0)
         self.held = 0
 
     def living(self) -> list[_Point]:
@@ -219,8 +223,12 @@ class _Points:
 
     def _fork(self, kernel: LiveKernel, point: _Point) -> wire.Message | None:
         own = os.getpid()
+        others = [each.pid for each in self._all if not each.gap]
         family = Family(
-            own, self._present_keeper() or own, [each.pid for each in self._all if not each.gap]
+            own,
+            self._present_keeper() or own,
+            others,
+            self._pace.is_due(self._settings.undo_mb << 20),
         )
         point.comms = frozenset(kernel.comms())
         point.children = frozenset(procfs.children(own))
@@ -247,9 +255,11 @@ class _Points:
     def _trim(self) -> None:
         """Drop the oldest until the bounds hold."""
         limit = self._settings.undo_points
+        self._ending = [pid for pid in self._ending if not _collect(pid, os.WNOHANG)]
         living = self.living()
         for point in living[: max(0, len(living) - limit)]:
-            point.drop(f"only the last {limit} are kept (ZS_UNDO_POINTS)")
+            point.drop(f"only the last {limit} are kept (ZS_UNDO_POINTS)", wait=False)
+            self._ending.append(point.pid)
         budget = self._settings.undo_mb << 20
         while self.held > budget and (living := self.living()):
             living[0].drop(f"undo points held {size(self.held)} of memory (ZS_UNDO_MB)")
@@ -361,6 +371,13 @@ def reach() -> Reach:
 def forget() -> None:
     """Let go of all undo points, as before a dump: they would be part of it."""
     _points.forget("the kernel was saved since")
+
+
+def _collect(pid: int, how: int) -> bool:
+    """Have the system forget a process that ended; False if it has not, for WNOHANG."""
+    with contextlib.suppress(ChildProcessError):  # a sibling: our keeper collects it
+        return os.waitpid(pid, how)[0] == pid
+    return True
 
 
 def _offsets(but: set[int]) -> dict[int, int]:

@@ -28,11 +28,15 @@ _FIRST_TO_GO = "1000"  # proc(5): what the system ends first when memory runs ou
 
 @dataclass(frozen=True)
 class Family:
-    """Who is who: the kernel that forks, its keeper (itself, without one), its other points."""
+    """Who is who: the kernel that forks, its keeper (itself, without one), its other points.
+
+    `measured` says that this one tells what they all hold.
+    """
 
     kernel: int
     keeper: int
     points: Sequence[int]
+    measured: bool
 
 
 def sleep(
@@ -61,8 +65,9 @@ def _sleep(
     connection = kernel.connection()
     pipe = kernel.app.iopub_thread._pipe_port
     _leave_connections({*places(connection).values(), pipe})
-    held = memory.held(family.kernel, [*family.points, os.getpid()])
-    wire.send(answers, {"kind": "measured", "bytes": held})
+    if family.measured:
+        held = memory.held(family.kernel, [*family.points, os.getpid()])
+        wire.send(answers, {"kind": "measured", "bytes": held})
     while (message := _wait(inbox, family))["kind"] == "save":
         from zerostart_jupyter.snapshot import promoted
 

@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import resource
+import time
 from collections.abc import Iterable
 from pathlib import Path
+
+_PAUSE = 1.0  # seconds between two measurements
+_PART = 8  # of what may be held: when this part of it may have been copied, it is looked at
+
+
+class Pace:
+    """When to measure: it takes the system as long as a fork, for each point."""
+
+    def __init__(self) -> None:
+        self._when, self._faults = -math.inf, 0
+
+    def is_due(self, budget: int) -> bool:
+        """Whether to measure now: after a while, or when so many bytes may soon be held."""
+        now, faults = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        copied = (faults - self._faults) * mmap.PAGESIZE  # at most
+        if now - self._when < _PAUSE and copied < budget // _PART:
+            return False
+        self._when, self._faults = now, faults
+        return True
 
 
 def held(kernel: int, points: Iterable[int]) -> int:

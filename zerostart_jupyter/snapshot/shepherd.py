@@ -15,13 +15,12 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
-from zerostart_jupyter.snapshot import kerndat, ports, tiers, wire
+from zerostart_jupyter.snapshot import kerndat, ports, procfs, tiers, wire
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
 from zerostart_jupyter.snapshot.launch import command, environment, status_directory
 from zerostart_jupyter.snapshot.restored import Restored, prepare
@@ -87,14 +86,14 @@ class Shepherd:
         self._status: StatusFile | None = None
         self._signals, self._waker = socket.socketpair()
         self._pending: list[int] = []
-        self._began: float | None = None
+        self._fresh = False  # whether to learn from how long this restore takes
         self._held: list[socket.socket] = []  # ports, until the kernel listens there
         self._offer: listening.Offer | None = None
 
     def begin(self, snapshot: str, adopted: str | None = None) -> None:
         """Start restoring, or take over what the kernel we once were has restored."""
         self._listen_to_signals()
-        self._began = None if adopted else time.monotonic()
+        self._fresh = not adopted
         if adopted:
             taken = json.loads(os.pread(int(adopted), 1 << 26, 0))
             restored = Restored.adopt(Catalog().get(snapshot), taken)
@@ -287,13 +286,13 @@ class Shepherd:
         """Have the next guess of a restore's seconds know of this one's."""
         from zerostart_jupyter.snapshot import estimate
 
-        began, self._began = self._began, None
-        if began is not None:
+        fresh, self._fresh = self._fresh, False
+        if fresh:
             store = Catalog().store
             entry = store.get(ROOM, restored.saved["id"])
             if entry is not None:
-                took = time.monotonic() - began
-                estimate.remember(store, tiers.PROCESS, entry.about, took)
+                # Of this process: Python's start is part of what a person waits for.
+                estimate.remember(store, tiers.PROCESS, entry.about, procfs.age())
             if restored.criu:
                 learning = (store, restored.criu)
                 threading.Thread(target=kerndat.learn, args=learning, daemon=True).start()

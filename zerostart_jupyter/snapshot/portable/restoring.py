@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.core.events import Hub, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.wording import seconds as in_seconds
-from zerostart_jupyter.snapshot import cell_times, estimate, revival
+from zerostart_jupyter.snapshot import cell_times, estimate, procfs, revival
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
 from zerostart_jupyter.snapshot.portable import reading
 from zerostart_jupyter.snapshot.portable.description import Description
@@ -67,15 +65,9 @@ def restore(
     if fresh:
         entry = catalog.store.get(ROOM, info.id)
         if entry is not None:
-            estimate.remember(catalog.store, info.tier, entry.about, _age())
+            estimate.remember(catalog.store, info.tier, entry.about, procfs.age())
     names = sum(name.isidentifier() for name in found.values)
     return Again(info.name, names, took, description.omitted, found.notes)
-
-
-def _age() -> float:
-    """Seconds since this process began; proc_pid_stat(5), field 22."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def check(info: SnapshotInfo) -> None:
