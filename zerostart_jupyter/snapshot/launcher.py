@@ -72,8 +72,9 @@ def _stay(file: Path, outer: int, reader: wire.Reader, pid: int, signals: set[in
     `signals` are those to be blocked from then on; what waited is passed on.
     """
     # While the kernel imports what it needs: this takes longer than all before.
+    from zerostart_jupyter.snapshot.herd import Shepherd
+    from zerostart_jupyter.snapshot.launch import end_like
     from zerostart_jupyter.snapshot.restored import Restored
-    from zerostart_jupyter.snapshot.shepherd import Shepherd, end_like
 
     shepherd = Shepherd(file, None)
     shepherd.take(Restored({}, outer, reader), pid)

@@ -75,8 +75,8 @@ def _first(control: int) -> int:
         signal.signal(number, signal.SIG_DFL)  # which process id 1 never receives
     reader = wire.Reader(control)
     try:
-        order = reader.wait()
         isolation.settle()
+        order = reader.wait()
         manifest = Manifest.read(Path(order["path"]), order["digest"])
         # Until we end, and all kernels here with us: they map these files.
         _leases = backing.hold(_store(order), manifest.memory)

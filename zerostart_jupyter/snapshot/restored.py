@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from zerostart_jupyter.core.liveness import Process
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease
-from zerostart_jupyter.snapshot import checks, namespace, procfs, tiers, trust, wire
+from zerostart_jupyter.snapshot import checks, procfs, tiers, trust, wire
+from zerostart_jupyter.snapshot.apart import Apart, fork
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog, SnapshotInfo
 
 
@@ -141,19 +141,17 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
     return Order(info, message, lease, manifest.gpu)
 
 
-def prepare(snapshot: str, settings: Settings | None = None) -> Restored:
+def prepare(
+    snapshot: str, settings: Settings | None = None, *, apart: Apart | None = None
+) -> Restored:
     """Check, and start restoring in a namespace of its own; raises as `order` does."""
-    asked = order(snapshot, settings)
-    ours, theirs = socket.socketpair()
-    parent = os.getpid()
-    outer = os.fork()
-    if outer == 0:
-        ours.close()
-        asked.lease.close()
-        signal.set_wakeup_fd(-1)
-        namespace.enter(theirs.detach(), parent)
-    theirs.close()
-    restored = Restored(summary(asked.info), outer, wire.Reader(ours.detach()), asked.lease)
+    apart = apart or fork()
+    try:
+        asked = order(snapshot, settings)
+    except BaseException:
+        apart.end()
+        raise
+    restored = Restored(summary(asked.info), apart.outer, apart.reader, asked.lease)
     restored.gpu = asked.gpu
     restored.criu = asked.message["criu"]
     restored.tell(asked.message)
