@@ -43,14 +43,14 @@ def test_the_disk_is_measured_once(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "images"
     file.write_bytes(bytes(4 << 20))
     estimate.learn_disk(store, file)
-    entry = store.get("probes", "snapshot-disk")
+    entry = store.get("probes", "snapshot-disk-rate")
     if entry is None:  # a file system without O_DIRECT: the usual speed it is
         assert Measured(store).guess("process", LARGE) == pytest.approx(10.9, rel=0.1)
         return
     rate = entry.about["rate"]
     assert Measured(store).guess("process", LARGE) == pytest.approx(0.3 + (10 << 30) / rate)
     estimate.learn_disk(store, file)
-    again = store.get("probes", "snapshot-disk")
+    again = store.get("probes", "snapshot-disk-rate")
     assert again is not None
     assert again.created == entry.created
 
@@ -59,11 +59,11 @@ def test_a_file_too_small_to_tell_teaches_nothing(store: Store, tmp_path: Path) 
     (tmp_path / "small").write_bytes(b"x")
     estimate.learn_disk(store, tmp_path / "small")
     estimate.learn_disk(store, tmp_path / "none")
-    assert store.get("probes", "snapshot-disk") is None
+    assert store.get("probes", "snapshot-disk-rate") is None
 
 
 @pytest.mark.parametrize("rate", [0, -1, "fast", None, float("nan"), float("inf")])
 def test_a_note_that_makes_no_sense_is_no_note(store: Store, rate: object) -> None:
-    with store.publish("probes", "snapshot-disk", {"rate": rate}):
+    with store.publish("probes", "snapshot-disk-rate", {"rate": rate}):
         pass
     assert Measured(store).guess("process", SMALL) == pytest.approx(0.3 + (1 << 20) / 1e9)

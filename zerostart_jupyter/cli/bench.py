@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import json
 import sys
 from pathlib import Path
 
+import zerostart_jupyter
 from zerostart_jupyter.core.errors import SettingsError
 
 HELP = "measure an engine beside its peers on this machine"
@@ -53,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    # As pip leaves a package; where bytecode is not written, each process would compile it again.
+    compileall.compile_dir(Path(zerostart_jupyter.__file__).parent, quiet=2)
     report = module.measure(args.rounds, note, **options)
     for earlier in args.add:
         report = report.including(json.loads(earlier.read_text()))

@@ -18,7 +18,7 @@ from zerostart_jupyter.core.errors import StoreError
 from zerostart_jupyter.core.store import Store
 
 ROOM = "probes"
-_DISK = "snapshot-disk"
+_DISK = "snapshot-disk-rate"
 _PROBE = 16 << 20  # bytes read at once to learn a disk's speed
 _PROBES = 4  # of which the fastest counts: what was just saved is on its way to the disk
 _USUAL = 1e9  # bytes a second, until one was measured
