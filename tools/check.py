@@ -10,7 +10,6 @@ group with its reason.
 from __future__ import annotations
 
 import ctypes.util
-import os
 import shutil
 import subprocess
 import sys
@@ -50,8 +49,7 @@ def main() -> None:
     gates(with_coverage=what != "lint")
     if what != "lint":
         wanted = "not gpu and not vllm"
-        wanted = wanted if what == "all" else f"not slow and {wanted}"
-        sys.exit(pytest(wanted, missing(), at_once=os.cpu_count() or 1))
+        sys.exit(pytest(wanted if what == "all" else f"not slow and {wanted}", missing()))
 
 
 def gates(*, with_coverage: bool) -> None:
@@ -98,18 +96,13 @@ def may_mount() -> bool:
         return False
 
 
-def pytest(markers: str, without: dict[str, str], *, at_once: int = 0) -> int:
-    """Run the tests, saying what is left out and why; pytest's own exit code.
-
-    `at_once` processes share them file by file: most wait for kernels, browsers and servers.
-    """
+def pytest(markers: str, without: dict[str, str]) -> int:
+    """Run the tests, saying what is left out and why; pytest's own exit code."""
     for marker, reason in without.items():
         say(f"! Left out: tests marked `{marker}`: {reason}")
         markers += f" and not {marker}"
     say(f"▸ pytest -m {markers!r}")
     command: list[Word] = [PYTHON, "-m", "pytest", "-m", markers]
-    if at_once > 1:
-        command += ["-n", str(at_once), "--dist", "loadfile"]
     return subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, env=with_venv(), check=False
     ).returncode

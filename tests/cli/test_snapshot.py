@@ -104,4 +104,4 @@ def test_what_is_collected_and_what_is_kept(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_list_tells_what_a_restore_saves(capsys: pytest.CaptureFixture[str], one: str) -> None:
     Catalog(Settings.read()).amend(one, kernel_seconds=75.0)
-    assert "~0.20 s instead of 1 min 15 s" in printed(capsys, "list")
+    assert "~0.30 s instead of 1 min 15 s" in printed(capsys, "list")

@@ -27,7 +27,8 @@ def code(published: Path) -> Iterator[Window]:
 
 def busy(window: Window, source: str) -> str:
     """Send a cell that prints `now`, and wait until it has; returns the request's id."""
-    asked = window.client.execute(source)
+    # With stop_on_error ipykernel drops what comes in the moment after the error.
+    asked = window.client.execute(source, stop_on_error=False)
     while True:
         message = window.client.get_iopub_msg(timeout=60)
         if message["msg_type"] == "stream" and "now" in message["content"]["text"]:

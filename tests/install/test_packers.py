@@ -207,13 +207,12 @@ def test_few_wheels_are_not_worth_a_process(store: Store, environment: Environme
 
 
 def test_names_are_known_before_anything_is_packed(
-    bring: Bring, index: Index, monkeypatch: pytest.MonkeyPatch
+    bring: Bring, index: Index, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or each import of what nobody has would wait for all wheels.
 
-    A head start packs what is foreseen, before it is known what else there is to be named.
+    What a head start has given to a packer by then is named when that is done.
     """
-    monkeypatch.setenv("ZS_NO_HEAD_START", "1")
     hold = threading.Event()
     pack = Packer.pack
 
@@ -224,7 +223,7 @@ def test_names_are_known_before_anything_is_packed(
     monkeypatch.setattr(Packer, "pack", held)
     names = [f"zs-many-{number}" for number in range(14)]
     publish(index, *(make(name) for name in names))
-    found = bring(*names, wait=False)
+    found = bring(*names, wait=False, settings=settings.with_(no_head_start=True))
     try:
         named = threading.Thread(target=gate.pending[-1].wait_named, daemon=True)
         named.start()

@@ -186,9 +186,9 @@ def test_points_are_bounded_by_the_memory_they_hold(python: Kernel) -> None:
     python.run("x = 1")
     assert int(python.run("z.auto(True, settings=Settings(undo_mb=64)).bytes")) < 48 << 20
     python.run("for at in range(0, len(block), 4096): block[at] = 1")
-    python.run("x = 2")
+    python.run("from zerostart_jupyter.snapshot import forked")
+    eventually(lambda: "of memory (ZS_UNDO_MB)" in python.run("repr(forked.reach())"))
     python.run("x = 3")
-    eventually(lambda: "of memory (ZS_UNDO_MB)" in python.attempt("z.undo(4)").error)
     python.run("x = 4")
     python.run("z.undo()")
     assert python.run("x") == "3"

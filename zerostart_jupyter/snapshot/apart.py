@@ -6,12 +6,15 @@ Whoever forks has as much to import as the process apart has, and both do it at 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import socket
 from dataclasses import dataclass
 
 from zerostart_jupyter.snapshot import wire
+
+_PROGRAM = "zerostart_jupyter.snapshot.namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,14 @@ class Apart:
             os.waitpid(self.outer, 0)
 
 
-def fork() -> Apart:
-    """Start one; it waits for its order."""
+def fork(*, alone: bool = False) -> Apart:
+    """Start one; it waits for its order.
+
+    `alone` says that there is no other thread. One could be in the midst of an import, which in
+    the process apart never ends: with others all is imported first.
+    """
+    if not alone:
+        importlib.import_module(_PROGRAM)
     ours, theirs = socket.socketpair()
     parent = os.getpid()
     outer = os.fork()
@@ -37,9 +46,7 @@ def fork() -> Apart:
         try:
             ours.close()
             signal.set_wakeup_fd(-1)
-            from zerostart_jupyter.snapshot import namespace
-
-            namespace.enter(theirs.detach(), parent)
+            importlib.import_module(_PROGRAM).enter(theirs.detach(), parent)
         finally:
             os._exit(1)
     theirs.close()

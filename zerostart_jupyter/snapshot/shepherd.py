@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.detach:
         _detach()
     # Before what follows is imported: each of the two has its own to import.
-    place = None if given.adopt else apart.fork()
+    place = None if given.adopt else apart.fork(alone=True)
 
     from zerostart_jupyter.core.errors import ZerostartError
     from zerostart_jupyter.snapshot import tiers
