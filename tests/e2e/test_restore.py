@@ -128,7 +128,11 @@ def test_other_tabs_go_on_with_the_restored_kernel(
     expect(output(other.run("print('other', answer)"))).to_have_text("other 42")
 
 
-def test_a_snapshot_opens_as_a_new_kernel_beside_the_old_one(page: Page, keep: Keep) -> None:
+def test_a_snapshot_opens_as_a_new_kernel_beside_the_old_one(
+    page: Page, app: str, keep: Keep
+) -> None:
+    if app == "notebooks":
+        pytest.skip("Notebook 7 has no tabs: a page of its own, which is not tried here")
     notebook = Notebook(page)
     save(notebook, "ready")
     notebook.run("answer = 0")
