@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.e2e.conftest import show_panel
 from tests.e2e.stage import MIB, Stage, busy, gpu, points, several, snapshot, writing
+from tests.servers.jupyter import TOKEN
 from zerostart_jupyter.core.errors import Cancelled
 from zerostart_jupyter.core.events import Operation, operation
 
@@ -241,12 +243,8 @@ def test_one_of_several_kernels_is_cancelled(stage: Stage) -> None:
 
 
 def test_running_things_cancel_and_delete_nothing(stage: Stage, app: str, keep: Keep) -> None:
-    if app == "notebooks":
-        pytest.skip("Notebook 7 lists what runs beside its files: not shown to work there yet")
-    page = stage.page
-    page.evaluate("jupyterapp.commands.execute('running:show-panel')")
-    with writing(stage.lab, "stopped") as hub:
-        running = page.locator("#jp-running-sessions")
+    with running_list(stage, app) as running, writing(stage.lab, "stopped") as hub:
+        page = running.page
         with contextlib.suppress(Cancelled), operation("install", "torch", hub=hub) as work:
             expect(running.get_by_text("Installing torch")).to_be_visible()
             keep(page, "running")
@@ -256,7 +254,21 @@ def test_running_things_cancel_and_delete_nothing(stage: Stage, app: str, keep: 
             dialog.get_by_role("button", name="Cancel All Operations").click()
             cancelled(work, page)
         expect(running.get_by_text("Installing torch")).to_have_count(0)
-    page.evaluate("jupyterapp.commands.execute('zerostart:show-panel')")
+
+
+@contextlib.contextmanager
+def running_list(stage: Stage, app: str) -> Iterator[Locator]:
+    """What runs: beside the panel in JupyterLab, in Notebook 7 beside the files."""
+    if app == "notebooks":
+        page = stage.page.context.new_page()
+        page.goto(f"{stage.lab.url}tree?token={TOKEN}")
+        page.get_by_role("tab", name="Running").click()
+        yield page.locator("#jp-running-sessions-tree")
+        page.close()
+    else:
+        stage.page.evaluate("jupyterapp.commands.execute('running:show-panel')")
+        yield stage.page.locator("#jp-running-sessions")
+        show_panel(stage.page)
 
 
 FOCUS = """

@@ -131,19 +131,30 @@ def test_other_tabs_go_on_with_the_restored_kernel(
 def test_a_snapshot_opens_as_a_new_kernel_beside_the_old_one(
     page: Page, app: str, keep: Keep
 ) -> None:
-    if app == "notebooks":
-        pytest.skip("Notebook 7 has no tabs: a page of its own, which is not tried here")
     notebook = Notebook(page)
     save(notebook, "ready")
     notebook.run("answer = 0")
-    page.get_by_role("button", name="Open ready as new kernel").click()
-    page.get_by_role("tab", name="Untitled.ipynb").wait_for()
-    fresh = Notebook(page)
+    fresh_page = opened_as_new(page, "ready", app)
+    fresh = Notebook(fresh_page)
     fresh.idle()
     expect(output(fresh.run("print(answer)"))).to_have_text("42")
-    keep(page, "new-kernel")
-    page.get_by_role("tab", name="test_a_snapshot_opens").click()
+    keep(fresh_page, "new-kernel")
+    if fresh_page is page:
+        page.get_by_role("tab", name="test_a_snapshot_opens").click()
     expect(output(notebook.run("print(answer)"))).to_have_text("0")
+
+
+def opened_as_new(page: Page, name: str, app: str) -> Page:
+    """Where the snapshot's own notebook opens: a tab in JupyterLab, a page in Notebook 7."""
+    button = page.get_by_role("button", name=f"Open {name} as new kernel")
+    if app == "notebooks":
+        with page.context.expect_page() as fresh:
+            button.click()
+        fresh.value.wait_for_function("window.jupyterapp !== undefined")
+        return fresh.value
+    button.click()
+    page.get_by_role("tab", name="Untitled.ipynb").wait_for()
+    return page
 
 
 def test_the_panel_is_in_notebook_7_too(lab: Jupyter, visit: Visit, tidy: None, keep: Keep) -> None:

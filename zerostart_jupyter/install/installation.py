@@ -181,6 +181,8 @@ def install(
             start = partial(job, store, settings, indexes, work, pipeline=pipeline)
             told = activate and own is None
             _start(found, lock, start, store, work, stack.pop_all(), started, told=told)
+        elif ahead:  # another process has made it meanwhile, perhaps of what this one fetched
+            found.bytes_downloaded = ahead[0].pipeline.downloaded
         if activate and own is None:
             found.activate()
         found.seconds = time.perf_counter() - started
