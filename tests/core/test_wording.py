@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
 from zerostart_jupyter.core import wording
@@ -9,6 +13,7 @@ from zerostart_jupyter.core.activity import Item, OperationView
 from zerostart_jupyter.core.events import State
 
 MIB, GIB = 1 << 20, 1 << 30
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -98,5 +103,39 @@ def test_a_bar_gives_way_to_words() -> None:
 
 
 def test_a_line_is_cut_to_the_terminal() -> None:
-    assert wording.line(view(State.FAILED, error="x" * 200), width=20) == "✗ Loading a failed: "
     assert len(wording.line(view(State.RUNNING, done=1, total=2), width=7)) == 7
+
+
+def test_a_reason_is_told_whole_or_not_at_all() -> None:
+    failed = view(State.FAILED, error="x" * 200)
+    assert wording.line(failed, width=20) == f"✗ Loading a failed: {'x' * 200}"
+    assert wording.line(failed, why=False) == "✗ Loading a failed."
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (State.DONE, "✓ Loaded a and 9 more: 1.0 MiB in 2.0 s"),
+        (State.FAILED, "✗ Loading a and 9 more failed: No."),
+        (State.CANCELLED, "✗ Loading a and 9 more were cancelled."),
+    ],
+)
+def test_a_line_for_several(state: State, said: str) -> None:
+    assert wording.line(view(state, done=MIB, error="No."), more=9) == said
+
+
+def kinds() -> set[str]:
+    """Every kind of operation that the package opens."""
+    return {
+        ast.literal_eval(node.args[0])
+        for path in ROOT.glob("zerostart_jupyter/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "operation"
+    }
+
+
+def test_each_kind_has_its_words_here_and_in_the_panel() -> None:
+    panel = (ROOT / "labextension" / "src" / "wording.ts").read_text()
+    assert {"install", "load", "snapshot", "park"} <= kinds()
+    assert kinds() == set(wording._DOING) == set(wording._DID)
+    assert kinds() == set(re.findall(r"case '(\w+)':", panel))

@@ -17,6 +17,8 @@ _DOING = {
     "snapshot": "Saving snapshot",
     "restore": "Restoring",
     "export": "Exporting",
+    "park": "Parking",
+    "wake": "Waking",
     "setup": "Setting up",
 }
 _DID = {
@@ -28,6 +30,8 @@ _DID = {
     "snapshot": "Saved snapshot",
     "restore": "Restored",
     "export": "Exported",
+    "park": "Parked",
+    "wake": "Woke",
     "setup": "Set up",
 }
 BAR = 24  # characters of a full bar where there is room
@@ -64,9 +68,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def line(view: OperationView, *, width: int = 100) -> str:
-    """One line on an operation, cut to `width` characters."""
-    return (_closing(view) if view.state.final else _running(view, width))[:width]
+def line(view: OperationView, *, width: int = 100, more: int = 0, why: bool = True) -> str:
+    """One line on an operation; what runs is cut to `width` characters.
+
+    It may speak of `more` operations that went the same way, and leave out `why` one failed.
+    """
+    return _closing(view, more, why) if view.state.final else _running(view, width)[:width]
 
 
 def _running(view: OperationView, width: int) -> str:
@@ -86,10 +93,13 @@ def _running(view: OperationView, width: int) -> str:
     return "  ".join(parts)
 
 
-def _closing(view: OperationView) -> str:
+def _closing(view: OperationView, more: int, why: bool) -> str:
+    title = f"{view.title} and {more} more" if more else view.title
     if view.state is State.CANCELLED:
-        return f"✗ {_DOING.get(view.kind, view.kind)} {view.title} was cancelled."
+        were = "were" if more else "was"
+        return f"✗ {_DOING.get(view.kind, view.kind)} {title} {were} cancelled."
     if view.state is State.FAILED:
-        return f"✗ {_DOING.get(view.kind, view.kind)} {view.title} failed: {view.error}"
+        reason = f": {view.error}" if why else "."
+        return f"✗ {_DOING.get(view.kind, view.kind)} {title} failed{reason}"
     amount = f": {size(view.done)}" if view.unit == "bytes" and view.done else ""
-    return f"✓ {_DID.get(view.kind, view.kind)} {view.title}{amount} in {seconds(view.seconds)}"
+    return f"✓ {_DID.get(view.kind, view.kind)} {title}{amount} in {seconds(view.seconds)}"

@@ -71,8 +71,8 @@ def load(shell: InteractiveShell) -> None:
     loaded.forget_parked = wake_before_cells(shell)
     loaded.forget_times = times().watch(shell.events)
     loaded.display.open()
-    shell.events.register("pre_run_cell", loaded.display.console.begin_cell)
-    shell.events.register("post_run_cell", loaded.display.console.end_cell)
+    shell.events.register("pre_run_cell", loaded.display.begin_cell)
+    shell.events.register("post_run_cell", loaded.display.end_cell)
     loaded.status.open()
     loaded.completion.open()
     loaded.points.open()
@@ -95,8 +95,8 @@ def unload(shell: InteractiveShell) -> None:
     loaded.completion.close()
     loaded.status.close()
     loaded.display.close()
-    shell.events.unregister("pre_run_cell", loaded.display.console.begin_cell)
-    shell.events.unregister("post_run_cell", loaded.display.console.end_cell)
+    shell.events.unregister("pre_run_cell", loaded.display.begin_cell)
+    shell.events.unregister("post_run_cell", loaded.display.end_cell)
     shell.configurables.remove(loaded.config)
     table: dict[str, dict[str, Any]] = shell.magics_manager.magics
     for kind in ("line", "cell"):
