@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerostart_jupyter.core.errors import SnapshotError, ZerostartError
+from zerostart_jupyter.core.errors import Cancelled, SnapshotError, ZerostartError
 from zerostart_jupyter.snapshot import kerndat, ports, procfs, tiers, wire
 from zerostart_jupyter.snapshot.apart import Apart
 from zerostart_jupyter.snapshot.catalog import ROOM, Catalog
@@ -126,6 +126,7 @@ class Shepherd:
         except (EOFError, ConnectionError):
             self._unwatch(restored)
             if restored is self._kernel:
+                self._check()
                 return signal.SIGKILL
             self._refuse(restored, SnapshotError("The restore was killed.", remedy="Try again."))
         return None
@@ -136,6 +137,7 @@ class Shepherd:
             return int(message["status"])
         if kind == "failed":
             if restored is self._kernel:
+                self._check()
                 raise wire.revive(message)
             self._refuse(restored, wire.revive(message))
         elif kind == "restored":
@@ -151,6 +153,8 @@ class Shepherd:
             self._remember(restored)
         elif kind == "restore":
             self._prepare_another(message["snapshot"])
+        elif kind == "abandon" and self._next is not None:
+            self._refuse(self._next, Cancelled("The restore was cancelled.", remedy="Try again."))
         elif kind == "leave":
             self._change_over(message["revive"])
         elif kind == "clone":
@@ -241,7 +245,13 @@ class Shepherd:
                 id=(restored.revive or {}).get("operation"),
             )
         )
+        self._work.on_cancel(restored.give_up)
         self._work.update("restoring")
+
+    def _check(self) -> None:
+        """Raise Cancelled if that is why the restore came to nothing."""
+        if self._work is not None:
+            self._work.check()
 
     def _close_progress(self) -> None:
         if self._work is not None:

@@ -16,10 +16,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotError
-from zerostart_jupyter.core.events import State, operation
+from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import ports, procfs, restored, revival, tiers, trust, wire
 from zerostart_jupyter.snapshot.adapter import LiveKernel
@@ -38,7 +39,7 @@ def restore(name: str, *, trust_it: bool = False, settings: Settings | None = No
 
     A portable snapshot brings its names into this kernel, and returns. `trust_it` is the yes that
     a snapshot from elsewhere needs, once: it runs code. Raises SnapshotNotFound, SnapshotRefused,
-    SnapshotCorrupt, CriuMissing, CriuFailed or NotPermitted with this kernel untouched.
+    SnapshotCorrupt, CriuMissing, CriuFailed, NotPermitted or Cancelled with this kernel untouched.
     """
     settings = settings or Settings.read()
     kernel = LiveKernel.current()
@@ -53,9 +54,9 @@ def restore(name: str, *, trust_it: bool = False, settings: Settings | None = No
     with operation("restore", name, unit="steps") as work:
         work.update("restoring")
         if channel is None:
-            prepared = _Prepared.beside(kernel, name, settings)
+            prepared = _Prepared.beside(kernel, name, settings, work)
         else:
-            _have_prepared(channel, name, settings)
+            _have_prepared(channel, name, settings, work)
         work.update("restoring", state=State.DONE)
     # The shepherd goes on with the same operation: from here on nobody here could end it.
     if channel is None:
@@ -73,7 +74,9 @@ class _Prepared:
         self.pid = 0
 
     @classmethod
-    def beside(cls, kernel: LiveKernel, name: str, settings: Settings) -> _Prepared:
+    def beside(
+        cls, kernel: LiveKernel, name: str, settings: Settings, work: Operation
+    ) -> _Prepared:
         outputs = kernel.outputs()
         order = restored.order(name, settings)
         ours, theirs = socket.socketpair()
@@ -91,17 +94,17 @@ class _Prepared:
             theirs.close()
             found = cls(order.info.id, outer, ours.detach())
             try:
-                found.wait(order.message)
+                found.wait(order.message, work.check)
             except BaseException:
                 found.kill()
                 raise
         return found
 
-    def wait(self, order: wire.Message) -> None:
+    def wait(self, order: wire.Message, check: Callable[[], None]) -> None:
         """Have it restore; raises what kept it from that."""
         try:
             wire.send(self.control, order)
-            answer = wire.Reader(self.control).wait()
+            answer = wire.Reader(self.control).wait(check=check)
         except (EOFError, ConnectionError) as error:
             raise SnapshotError("The restore was killed.", remedy="Try again.") from error
         if answer["kind"] == "failed":
@@ -140,14 +143,29 @@ def _become(kernel: LiveKernel, prepared: _Prepared, operation: str) -> NoReturn
         os.execve(sys.executable, argv, env)
 
 
-def _have_prepared(channel: wire.Channel, name: str, settings: Settings) -> None:
+def _have_prepared(channel: wire.Channel, name: str, settings: Settings, work: Operation) -> None:
     """Have our shepherd bring the other back beside us."""
     order = restored.order(name, settings)
     order.lease.close()  # our shepherd takes its own
     channel.say({"kind": "restore", "snapshot": order.info.id})
-    answer = channel.reader.wait()
+    work.on_cancel(lambda: channel.say({"kind": "abandon"}))
+    try:
+        answer = channel.reader.wait()
+    except KeyboardInterrupt:
+        work.cancel()
+        _abandoned(channel)
+        raise
     if answer["kind"] == "failed":
         raise wire.revive(answer)
+    if work.cancelled:
+        _abandoned(channel)
+    work.check()
+
+
+def _abandoned(channel: wire.Channel) -> None:
+    """Wait until our shepherd has none beside us: its next answer is then to the next question."""
+    while channel.reader.wait()["kind"] != "failed":
+        pass
 
 
 def _give_way(kernel: LiveKernel, channel: wire.Channel, operation: str) -> NoReturn:

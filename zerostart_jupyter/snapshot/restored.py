@@ -80,18 +80,27 @@ class Restored:
             else:
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def give_up(self) -> None:
+        """End what is not yet a kernel; its reader comes to an end. For any thread."""
+        if not self.running:
+            self._end()
+
     def kill(self) -> None:
         """End everything in the namespace and wait until it is gone."""
         self._let_go()
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            # Its end ends all others first; then the one outside has nothing to wait for.
-            for each in procfs.children(self.outer) or [self.outer]:
-                os.kill(each, signal.SIGKILL)
+        self._end()
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(self.outer, 0)
         os.close(self.reader.descriptor)
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+
+    def _end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            # Its end ends all others first; then the one outside has nothing to wait for.
+            for each in procfs.children(self.outer) or [self.outer]:
+                os.kill(each, signal.SIGKILL)
 
     def _let_go(self) -> None:
         if self.lease is not None:

@@ -12,18 +12,27 @@ import httpx
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from tests.servers.jupyter import PATIENCE, Jupyter, serve, share_criu, until
+from tests.servers.jupyter import PATIENCE, Jupyter, serve, until
+from tests.snapshot.faulty import Broken
 
 pytestmark = pytest.mark.criu
 API = "zerostart/api"
+AS_IT_SHOULD = 'exec $real "$@"'
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+def criu(tmp_path_factory: pytest.TempPathFactory) -> Broken:
+    """The CRIU of the server's kernels, which does as it should until it is told otherwise."""
+    made = Broken(tmp_path_factory.mktemp("criu"))
+    made.does(AS_IT_SHOULD)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, criu: Broken) -> Iterator[Jupyter]:
     """A server whose kernels can be dumped."""
     home = tmp_path_factory.mktemp("restoring")
-    share_criu(home / "cache")
-    with serve(home) as running:
+    with serve(home, environ={"ZS_CRIU": str(criu.path)}) as running:
         yield running
 
 
@@ -164,3 +173,27 @@ def test_images_that_criu_cannot_read_end_in_an_error_and_a_fresh_kernel(
 
     assert until(states, "the failure to be shown") == ["failed"]
     assert run(server, kernel, "print('fresh', 'x' in globals())") == "fresh False"
+
+
+def test_a_restore_that_is_cancelled_ends_in_a_fresh_kernel(
+    server: Jupyter, http: httpx.Client, kernel: str, criu: Broken
+) -> None:
+    def restoring() -> list[str]:
+        sources = http.get(f"{API}/activity").json()["sources"]
+        told = [each["operations"] for each in sources if each["writer"] == "shepherd"]
+        return [each["id"] for all in told for each in all if each["state"] == "running"]
+
+    criu.does("exec sleep 1000", action="restore")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(restore, http, kernel)
+            [operation] = until(restoring, "the restore to be shown")
+            http.post(f"{API}/kernels/{kernel}/operations/{operation}/cancel").raise_for_status()
+            answer = asked.result(PATIENCE)
+    finally:
+        criu.does(AS_IT_SHOULD)
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["remedy"] == "It was cancelled."
+    assert run(server, kernel, "print('fresh', 'x' in globals())") == "fresh False"
+    assert restore(http, kernel).status_code == 200
+    assert run(server, kernel, "print(x)") == "1"

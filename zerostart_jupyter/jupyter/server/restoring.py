@@ -46,7 +46,9 @@ def _reason(connection_file: str) -> str:
     folder = status_directory(Path(connection_file))
     found = Found("", "shepherd", folder / "shepherd.json", (0, 0, 0)).read()
     failed = found.failed_restore() if found else None
-    return str(failed["error"] or "") if failed else ""
+    if failed is None:
+        return ""
+    return "It was cancelled." if failed["state"] == "cancelled" else str(failed["error"] or "")
 
 
 async def _answers(answering: asyncio.Future[Any], provisioner: ZerostartProvisioner) -> bool:

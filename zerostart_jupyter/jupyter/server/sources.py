@@ -43,10 +43,10 @@ class Source:
     parked: int | None = None  # bytes of GPU memory that the kernel has in the host's
 
     def failed_restore(self) -> dict[str, Any] | None:
-        """The operation, if a restore was the last thing and has just failed."""
+        """The operation, if a restore was the last thing and has just failed, or been cancelled."""
         for each in self.operations[-1:]:
             recent = time.time() - each["updated"] < MOURNED
-            if each["kind"] == "restore" and each["state"] == "failed" and recent:
+            if each["kind"] == "restore" and each["state"] in ("failed", "cancelled") and recent:
                 return each
         return None
 
