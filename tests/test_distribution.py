@@ -12,8 +12,13 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from pip._internal.models.index import PyPI
+
+from tests.core.test_connections_tls import PROXIES, Tunnel, running
+from tools import pip_configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 MB = 1_000_000
@@ -61,13 +66,53 @@ def wheel(
     return build(source, tmp_path_factory.mktemp("wheel"), without_node)
 
 
+class Refusing(Tunnel):
+    """A proxy that lets nobody through but to the hosts that are allowed."""
+
+    allowed: set[str]
+    refused: list[str]
+
+    def do_CONNECT(self) -> None:
+        if self.path.rpartition(":")[0] in self.allowed:
+            super().do_CONNECT()
+        else:
+            self.refuse()
+
+    def refuse(self) -> None:
+        self.refused.append(self.path)
+        self.send_error(403)
+
+    do_GET = do_HEAD = do_POST = do_PUT = refuse
+
+
+def hosts() -> set[str]:
+    """Whom pip asks on this machine: the places it is configured for, else its own index."""
+    pip = pip_configuration.read()
+    urls = [pip.get("index-url", PyPI.simple_url), f"https://{PyPI.file_storage_domain}"]
+    for option in ("extra-index-url", "find-links"):
+        urls += pip.get(option, "").split()
+    return {host for url in urls if (host := urlsplit(url).hostname)}
+
+
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment with the wheel and what it needs, from the index alone."""
+def proxy() -> type[Refusing]:
+    """What the install's proxy was asked for."""
+    kept = {"allowed": hosts(), "asked": [], "refused": []}
+    return type("Proxy", (Refusing,), kept)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, proxy: type[Refusing], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh environment with the wheel and what it needs, by way of the proxy alone."""
     folder = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, str(wheel)], check=True, cwd=folder)
+    with running(proxy, None) as port:
+        url = f"http://127.0.0.1:{port}"
+        names = ("PIP_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        kept = {name: value for name, value in os.environ.items() if name.lower() not in PROXIES}
+        through = kept | dict.fromkeys(names, url)
+        subprocess.run([*pip, str(wheel)], check=True, cwd=folder, env=through)
     return folder
 
 
@@ -133,6 +178,12 @@ def with_panel(folder: Path, wheel: Path) -> None:
                 target = folder / "zerostart_jupyter" / "labextension" / rest
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(opened.read(name))
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_install_asks_the_index_and_nobody_else(proxy: type[Refusing]) -> None:
+    assert proxy.refused == []
+    assert proxy.asked
 
 
 def test_a_wheel_brings_the_panel_and_the_server_extension_enabled(

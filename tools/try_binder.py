@@ -5,14 +5,15 @@
 repo2docker makes an environment with JupyterLab for a user without privileges, copies the
 repository into a home of that user, installs what binder/ names, and runs binder/postBuild there.
 The same is done here, by a user who is made for it and removed afterwards, and who has no Node:
-that takes root. Then the tour and the examples run there as in a session on Binder, and doctor says
-what they did without. The environment's Python is Debian's, for that is one the user may read;
-binder/runtime.txt names the one that Binder takes.
+that takes root. Then the tour and the examples run there as in a session on Binder: the tour must
+have saved its kernel by its names, and doctor must say why not as a whole. The environment's Python
+is Debian's, for that is one the user may read; binder/runtime.txt names the one that Binder takes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import re
@@ -30,6 +31,8 @@ BASE = Path("/usr/bin/python3")
 TOOLS = ("sh", "bash", "env", "uname", "cat", "dirname", "readlink", "sed", "ls")
 FRESH = ("notebook", "jupyterlab", "jupyterhub")  # what repo2docker puts into every image
 NOTEBOOKS = ("tour", "install", "self-contained", "load", "snapshot", "undo")
+# What the tour says where no process can be saved.
+UNPRIVILEGED = ("Saved snapshot 'tour'", "portable (")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 PATIENCE = 1800  # seconds for one command
 
@@ -99,7 +102,27 @@ class Session:
         for name in NOTEBOOKS:
             with step(f"{name}.ipynb"):
                 self.run("jupyter", "execute", "--inplace", f"examples/{name}.ipynb")
+        say(expect(self.shown("tour"), *UNPRIVILEGED))
         say(self.run("zerostart", "doctor"))
+        self.reasons()
+
+    def shown(self, name: str) -> str:
+        """What the cells of an example that was run here show, as text."""
+        notebook = json.loads((self.checkout / "examples" / f"{name}.ipynb").read_text())
+        outputs = [each for cell in notebook["cells"] for each in cell.get("outputs", [])]
+        texts = (each.get("text") or each.get("data", {}).get("text/plain", "") for each in outputs)
+        return "\n".join("".join(each) for each in texts)
+
+    def reasons(self) -> None:
+        """Raises Failed unless doctor says why no process is saved here, and what to do."""
+        found = {
+            each["name"]: each for each in json.loads(self.run("zerostart", "doctor", "--json"))
+        }
+        if not found["snapshot: portable"]["ok"] or found["snapshot: process"]["ok"]:
+            raise Failed("Binder allows `portable` snapshots and no others; doctor says otherwise.")
+        for name, each in found.items():
+            if not each["ok"] and not (each["reason"] and each["remedy"]):
+                raise Failed(f"doctor gives no reason or no remedy for {name}: {each}")
 
 
 def main() -> None:

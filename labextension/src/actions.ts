@@ -1,7 +1,7 @@
 /** What a person can do with snapshots and operations; each asks first where something is lost. */
 
 import { JupyterFrontEnd } from '@jupyterlab/application';
-import { Dialog, InputDialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { Dialog, InputDialog, showDialog } from '@jupyterlab/apputils';
 import { Kernel } from '@jupyterlab/services';
 import { TranslationBundle } from '@jupyterlab/translation';
 
@@ -11,7 +11,7 @@ import { doctorBody } from './doctor';
 import { Renewal, baseName } from './kernels';
 import { Live } from './live';
 import { IShown } from './model';
-import { attempt, messageOf, told } from './telling';
+import { advise, attempt, messageOf, told } from './telling';
 import { secondsText } from './wording';
 
 /** Where a snapshot would be restored to: the document that was worked in last. */
@@ -35,7 +35,7 @@ export class Actions {
     const { trans } = this;
     const target = this.target();
     if (target === null) {
-      Notification.warning(trans.__('Open a notebook with a kernel first: a snapshot goes there.'));
+      advise(trans.__('Open a notebook with a kernel first: a snapshot goes there.'));
       return;
     }
     const idle = target.kernel.status === 'idle';

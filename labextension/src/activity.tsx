@@ -4,7 +4,7 @@ import * as React from 'react';
 
 import { baseName } from './kernels';
 import { ICapability } from './api';
-import { IOperation, IShown, current } from './model';
+import { IOperation, IShown, canBeCancelled, current } from './model';
 import { Empty, IconButton, Section } from './parts';
 import { headline, newsText, progressText, resultText, valueText } from './wording';
 
@@ -116,7 +116,9 @@ function Running({ operation, quiet, document, cancel, trans }: IRunning): JSX.E
         <span className="jp-Zerostart-title" title={title}>
           {title}
         </span>
-        <IconButton icon={closeIcon} label={trans.__('Cancel: %1', title)} onClick={cancel} />
+        {canBeCancelled(operation) && (
+          <IconButton icon={closeIcon} label={trans.__('Cancel: %1', title)} onClick={cancel} />
+        )}
       </div>
       <progress
         aria-label={title}

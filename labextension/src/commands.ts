@@ -1,7 +1,7 @@
 /** The panel's actions as commands, for the palette and for whoever binds a key to them. */
 
 import { JupyterFrontEnd } from '@jupyterlab/application';
-import { ICommandPalette, InputDialog, Notification } from '@jupyterlab/apputils';
+import { ICommandPalette, InputDialog } from '@jupyterlab/apputils';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { undoIcon } from '@jupyterlab/ui-components';
 
@@ -9,6 +9,7 @@ import { Actions } from './actions';
 import { ISnapshot } from './api';
 import { KernelActions } from './kernelactions';
 import { Live } from './live';
+import { advise, attempt } from './telling';
 
 export namespace CommandIDs {
   export const show = 'zerostart:show-panel';
@@ -90,14 +91,16 @@ export function addCommands(given: ICommands): void {
 
   /** A command for one snapshot: the one that is named, or else the one that the user chooses. */
   const addForSnapshot = (id: string, label: string, execute: (of: ISnapshot) => Promise<void>) =>
-    add(id, label, async ({ name }) => {
-      await live.lookAtSnapshots();
-      const chosen = name ?? (await choose(live.snapshots ?? [], label, trans));
-      const snapshot = live.snapshots?.find(each => each.name === chosen);
-      if (snapshot) {
-        await execute(snapshot);
-      }
-    });
+    add(id, label, ({ name }) =>
+      attempt(async () => {
+        await live.lookAtSnapshots();
+        const chosen = name ?? (await choose(live.snapshots ?? [], label, trans));
+        const snapshot = live.snapshots?.find(each => each.name === chosen);
+        if (snapshot) {
+          await execute(snapshot);
+        }
+      })
+    );
 
   add(CommandIDs.show, trans.__('Show Activity and Snapshots'), () => app.shell.activateById(panel));
   add(CommandIDs.refresh, trans.__('Refresh Activity and Snapshots'), () =>
@@ -118,10 +121,14 @@ async function choose(
   trans: TranslationBundle
 ): Promise<string | null> {
   if (snapshots.length === 0) {
-    Notification.info(trans.__('No snapshots yet. Save one in a cell: %zs_snapshot save NAME'));
+    advise(trans.__('No snapshots yet. Save one in a cell: %zs_snapshot save NAME'));
     return null;
   }
   const newest = [...snapshots].sort((a, b) => b.created - a.created);
-  const answer = await InputDialog.getItem({ title, items: newest.map(each => each.name) });
+  const answer = await InputDialog.getItem({
+    title,
+    items: newest.map(each => each.name),
+    okLabel: trans.__('Choose')
+  });
   return answer.button.accept ? answer.value : null;
 }

@@ -9,12 +9,14 @@ import { sizeText } from './wording';
 interface IGpuSection {
   gpu: IGpu | null;
   documents: Map<string, string>;
+  /** Whether this server has such a kernel; another client's can be shown, and asked for nothing. */
+  reachable: (kernel: string) => boolean;
   /** Have a kernel park its GPU memory, or wake it. */
   move: (kernel: string, what: 'park' | 'wake') => void;
   trans: TranslationBundle;
 }
 
-export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.Element {
+export function GpuSection({ gpu, documents, reachable, move, trans }: IGpuSection): JSX.Element {
   const nameOf = (kernel: string) =>
     baseName(documents.get(kernel) ?? trans.__('kernel %1', kernel.slice(0, 8)));
   return (
@@ -42,7 +44,7 @@ export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.El
                   amount={sizeText(each.bytes)}
                   action={trans.__('Park')}
                   label={trans.__('Park what %1 has on the GPU', nameOf(each.kernel))}
-                  onClick={() => move(each.kernel, 'park')}
+                  onClick={reachable(each.kernel) ? () => move(each.kernel, 'park') : null}
                 />
               ))}
           </li>
@@ -53,7 +55,7 @@ export function GpuSection({ gpu, documents, move, trans }: IGpuSection): JSX.El
               name={nameOf(each.kernel)}
               action={trans.__('Wake')}
               label={trans.__('Wake what %1 has parked', nameOf(each.kernel))}
-              onClick={() => move(each.kernel, 'wake')}
+              onClick={reachable(each.kernel) ? () => move(each.kernel, 'wake') : null}
             />
             <div className="jp-Zerostart-detail">
               {trans.__('%1 parked in host memory', sizeText(each.bytes))}
@@ -70,7 +72,7 @@ interface IHeld {
   amount?: string;
   action: string;
   label: string;
-  onClick: () => void;
+  onClick: (() => void) | null;
 }
 
 function Held({ name, amount, action, label, onClick }: IHeld): JSX.Element {
@@ -80,9 +82,11 @@ function Held({ name, amount, action, label, onClick }: IHeld): JSX.Element {
         {name}
       </span>
       {amount && <span>{amount}</span>}
-      <button className="jp-Zerostart-link" aria-label={label} onClick={onClick}>
-        {action}
-      </button>
+      {onClick && (
+        <button className="jp-Zerostart-link" aria-label={label} onClick={onClick}>
+          {action}
+        </button>
+      )}
     </div>
   );
 }

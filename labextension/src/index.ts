@@ -53,7 +53,8 @@ function activate(
   };
   const actions = new Actions(app, api, live, renewal, trans, target);
 
-  const panel = new Panel(live, actions, () => documents(serviceManager), trans);
+  const paths = () => documents(serviceManager);
+  const panel = new Panel(live, actions, paths, serviceManager.kernels, trans);
   shell.add(panel, 'left', { rank: 700, type: 'zerostart' });
   restorer?.add(panel, panel.id);
   addCommands({ app, palette, panel: panel.id, live, actions, trans });
@@ -67,16 +68,16 @@ function activate(
   offerMissingImports(notebooks, trans);
   if (managers !== null) {
     const show = () => shell.activateById(panel.id);
-    const paths = () => documents(serviceManager);
     addRunning({ managers, live, actions, documents: paths, show, trans });
   }
   new Markers(notebooks, live, undo, trans);
   void live.lookAtActivity().catch(() => undefined); // what can be undone shows while the panel does not
 
-  // Which documents there are, and which of them is the current one, shows in the panel.
+  // Which documents and kernels there are, and which is the current one, shows in the panel.
   shell.currentChanged?.connect(() => panel.update());
   notebooks.currentChanged.connect(() => panel.update());
   serviceManager.sessions.runningChanged.connect(() => panel.update());
+  serviceManager.kernels.runningChanged.connect(() => panel.update());
 
   serviceManager.events.stream.connect((_: unknown, emission: Event.Emission) => {
     if (emission.schema_id === RESTORED) {

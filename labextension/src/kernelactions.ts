@@ -9,7 +9,7 @@ import { Api } from './api';
 import { ask, saving } from './asking';
 import { baseName } from './kernels';
 import { Live } from './live';
-import { attempt, told } from './telling';
+import { advise, attempt, told } from './telling';
 
 const NAME = '[A-Za-z0-9][A-Za-z0-9._\\-]{0,63}'; // as the catalog of snapshots wants it
 
@@ -38,7 +38,7 @@ export class KernelActions {
       return this.offerPoints(target);
     }
     if (target.kernel.status === 'busy') {
-      Notification.warning(trans.__('A cell is running. Interrupt it first, then undo it.'));
+      advise(trans.__('A cell is running. Interrupt it first, then undo it.'));
       return;
     }
     if (cells === 1 || (await this.agreesToUndo(before!, cells))) {
@@ -75,8 +75,9 @@ export class KernelActions {
       required: true,
       okLabel: trans.__('Save')
     });
-    if (answer.button.accept && answer.value) {
-      await this.saveAs(target, answer.value);
+    const name = answer.value;
+    if (answer.button.accept && name) {
+      await attempt(() => this.saveAs(target, name));
     }
   }
 
@@ -149,7 +150,7 @@ export class KernelActions {
   }
 
   private needsKernel(): void {
-    Notification.warning(this.trans.__('Open a notebook with a kernel first.'));
+    advise(this.trans.__('Open a notebook with a kernel first.'));
   }
 }
 

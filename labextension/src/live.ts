@@ -19,6 +19,8 @@ import {
 } from './model';
 
 const ACTIVITY = 'urn:zerostart:activity';
+const SNAPSHOTS = 'urn:zerostart:snapshots';
+const SAVING = ['snapshot', 'import']; // kinds of operations after which there is another snapshot
 const LOOK = 30_000; // ms between two looks at what events should have told, in case one was lost
 const GPU_LOOK = 5_000; // ms between two looks at GPU memory, which no event tells
 const QUIET = 15_000; // ms without a word of an operation, after which the panel says so
@@ -141,6 +143,9 @@ export class Live implements IDisposable {
   }
 
   private hear(_: unknown, emission: Event.Emission): void {
+    if (emission.schema_id === SNAPSHOTS) {
+      void this.lookAtSnapshots().catch(() => undefined); // a poll will say what is wrong
+    }
     if (emission.schema_id !== ACTIVITY) {
       return;
     }
@@ -150,7 +155,7 @@ export class Live implements IDisposable {
     this.listen();
     this._changed.emit();
     const saved = ({ kind, item, state }: IChange['events'][0]) =>
-      kind === 'snapshot' && item === '' && isFinal(state);
+      SAVING.includes(kind) && item === '' && isFinal(state);
     // A server that did not answer does so again: what it said meanwhile was not heard.
     if (this.problem !== null || change.events.some(saved)) {
       void this.poll.refresh();

@@ -1,6 +1,6 @@
 /** The offer below a cell that failed to import something: *Install and re-run*. */
 
-import { Dialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { CodeCell } from '@jupyterlab/cells';
 import { INotebookTracker, NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMime } from '@jupyterlab/rendermime-interfaces';
@@ -9,7 +9,7 @@ import { Widget } from '@lumino/widgets';
 
 import { ask } from './asking';
 import { hasScript, scriptOf, withDependency } from './script';
-import { told } from './telling';
+import { advise, told } from './telling';
 
 const MIME = 'application/vnd.zerostart.missing+json';
 const NAME = /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/; // of a distribution, and nothing else
@@ -76,7 +76,7 @@ class Offer extends Widget implements IRenderMime.IRenderer {
     const { trans, panel } = this;
     const kernel = panel.sessionContext.session?.kernel;
     if (!kernel) {
-      Notification.warning(trans.__('Start a kernel first.'));
+      advise(trans.__('Start a kernel first.'));
       return;
     }
     if (!offer.known && !(await this.agreesToGuess(offer))) {

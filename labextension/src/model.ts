@@ -98,6 +98,11 @@ export function isFinal(state: State): boolean {
   return state === 'done' || state === 'failed' || state === 'cancelled';
 }
 
+/** Not what a GPU's driver does in one step: nothing can stop that. */
+export function canBeCancelled({ kind }: IOperation): boolean {
+  return kind !== 'park' && kind !== 'wake';
+}
+
 /** A new activity with these events taken in; the old one is left alone. */
 export function fold(activity: Activity, events: Iterable<IEvent>): Activity {
   const operations = new Map(activity);

@@ -1,4 +1,5 @@
 import { ReactWidget } from '@jupyterlab/apputils';
+import { Kernel } from '@jupyterlab/services';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { Message } from '@lumino/messaging';
 import * as React from 'react';
@@ -29,6 +30,7 @@ export class Panel extends ReactWidget {
     private readonly live: Live,
     private readonly actions: Actions,
     private readonly documents: () => Map<string, string>,
+    private readonly kernels: Kernel.IManager,
     private readonly trans: TranslationBundle
   ) {
     super();
@@ -54,6 +56,7 @@ export class Panel extends ReactWidget {
   protected override render(): JSX.Element {
     const { live, actions, trans } = this;
     const documents = this.documents();
+    const kernels = [...this.kernels.running()];
     const { running, ended } = live.operations;
     return (
       <>
@@ -70,6 +73,7 @@ export class Panel extends ReactWidget {
         <GpuSection
           gpu={live.gpu}
           documents={documents}
+          reachable={id => kernels.some(each => each.id === id)}
           move={(kernel, what) => void actions.move(kernel, what)}
           trans={trans}
         />

@@ -9,6 +9,7 @@ import { ISnapshot } from './api';
 import { boltIcon } from './icons';
 import { baseName } from './kernels';
 import { Live } from './live';
+import { canBeCancelled } from './model';
 import { agoText, headline, progressText, sizeText } from './wording';
 
 const SHOWN = 20; // snapshots, the newest; the panel has all
@@ -34,7 +35,7 @@ export function addRunning({ managers, live, actions, documents, show, trans }: 
       label: () => headline(each.operation, trans),
       labelTitle: () => documents().get(each.kernel) ?? '',
       detail: () => progressText(each.operation, trans),
-      shutdown: () => void actions.cancel(each)
+      ...(canBeCancelled(each.operation) && { shutdown: () => void actions.cancel(each) })
     })),
     ...newest(live.snapshots ?? []).map(({ name, bytes, created, notebook }) => ({
       open: show,

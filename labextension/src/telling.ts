@@ -6,6 +6,11 @@ const PROMPT = 300; // ms: of what ends sooner only the end is told
 // ms: what becomes of a notification before JupyterLab has drawn it is lost, and it stays as it was.
 const DRAWN = 1000;
 
+/** Say what a person has to do first. By default a notification would only be counted. */
+export function advise(text: string): void {
+  Notification.warning(text, { autoClose: 5000 });
+}
+
 /** Do something whose failure is told. */
 export async function attempt<T>(work: () => Promise<T>): Promise<void> {
   try {

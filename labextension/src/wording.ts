@@ -110,6 +110,24 @@ export function headline(operation: IOperation, trans: ITranslation): string {
         trans.__('Exported %1', title),
         trans.__('Could not export %1', title)
       );
+    case 'plan':
+      return said(
+        trans.__('Planning %1', title),
+        trans.__('Planned %1', title),
+        trans.__('Could not plan %1', title)
+      );
+    case 'park': // its title and that of a wake are always the same words, which are no name
+      return said(
+        trans.__('Parking GPU memory'),
+        trans.__('Parked GPU memory'),
+        trans.__('Could not park GPU memory')
+      );
+    case 'wake':
+      return said(
+        trans.__('Waking GPU memory'),
+        trans.__('Woke GPU memory'),
+        trans.__('Could not wake GPU memory')
+      );
     case 'setup':
       return said(
         trans.__('Setting up %1', title),
@@ -117,7 +135,7 @@ export function headline(operation: IOperation, trans: ITranslation): string {
         trans.__('Could not set up %1', title)
       );
     default:
-      return `${kind} ${title}`;
+      return trans.__('%1 %2', kind, title);
   }
 }
 

@@ -9,6 +9,7 @@ import {
   IOperation,
   Sources,
   absorb,
+  canBeCancelled,
   current,
   fold,
   fromListing,
@@ -46,6 +47,17 @@ function asJson(operation: IOperation): object {
     current: current(operation)
   };
 }
+
+describe('canBeCancelled', () => {
+  it.each([
+    ['install', true],
+    ['restore', true],
+    ['park', false],
+    ['wake', false]
+  ])('%s: %s', (kind, expected) => {
+    expect(canBeCancelled({ kind } as IOperation)).toBe(expected);
+  });
+});
 
 describe('the fold', () => {
   it.each(corpus)('agrees with core/activity.py: $name', ({ events, expected }) => {

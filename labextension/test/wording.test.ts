@@ -142,14 +142,20 @@ describe('an operation', () => {
     );
   });
 
-  it('says what is done with it, for each kind', () => {
-    const heads = ['import', 'verify', 'export'].map(kind =>
-      headline({ ...operation, kind }, trans)
-    );
-    expect(heads).toEqual(['Importing torch', 'Verifying torch', 'Exporting torch']);
+  it.each([
+    ['plan', 'Planning torch', 'Planned torch', 'Could not plan torch'],
+    ['import', 'Importing torch', 'Imported torch', 'Could not import torch'],
+    ['verify', 'Verifying torch', 'Verified torch', 'Could not verify torch'],
+    ['export', 'Exporting torch', 'Exported torch', 'Could not export torch'],
+    ['park', 'Parking GPU memory', 'Parked GPU memory', 'Could not park GPU memory'],
+    ['wake', 'Waking GPU memory', 'Woke GPU memory', 'Could not wake GPU memory']
+  ])('of the kind %s says what is done', (kind, ...expected) => {
+    const states = ['running', 'done', 'failed'] as const;
+    expect(states.map(state => headline({ ...operation, kind, state }, trans))).toEqual(expected);
   });
 
   it('of an unknown kind is named by it', () => {
     expect(headline({ ...operation, kind: 'dream' }, trans)).toBe('dream torch');
+    expect(headline({ ...operation, kind: 'dream' }, { __: () => 'translated' })).toBe('translated');
   });
 });

@@ -96,6 +96,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
         yield running
 
 
+def end_kernels(lab: Jupyter) -> None:
+    """The next page begins with a kernel in which nothing has happened."""
+    with lab.client() as http:
+        for session in http.get("api/sessions").json():
+            http.delete(f"api/sessions/{session['id']}").raise_for_status()
+
+
 def show_panel(page: Page) -> None:
     """Once JupyterLab stands, have the panel opened by its command."""
     page.wait_for_function("window.jupyterapp !== undefined")
@@ -144,6 +151,7 @@ def shared(lab: Jupyter, browser: Browser, app: str) -> Iterator[Stage]:
     set_up(stage)
     yield stage
     context.close()
+    end_kernels(lab)
 
 
 @pytest.fixture

@@ -72,3 +72,13 @@ def number(cell: Locator) -> int:
 def output(cell: Locator) -> Locator:
     """What came of a cell."""
     return cell.locator(".jp-Cell-outputArea")
+
+
+def from_palette(page: Page, command: str) -> None:
+    """Take a command by its name from the command palette."""
+    page.keyboard.press("Control+Shift+c")
+    palette = page.locator("#modal-command-palette")
+    palette.locator("input").fill(command)
+    label = palette.locator(".lm-CommandPalette-itemLabel")
+    label.filter(has_text=re.compile(f"^{re.escape(command)}$")).click()
+    expect(palette.locator("input")).not_to_be_visible()

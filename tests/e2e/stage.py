@@ -22,7 +22,13 @@ from zerostart_jupyter.core.status import StatusFile
 
 MIB = 1 << 20
 AXE = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
-OURS = ["#zerostart-panel", ".jp-Dialog", ".jp-Zerostart-mark-undo", ".jp-Zerostart-offer"]
+OURS = [
+    "#zerostart-panel",
+    ".jp-Dialog",
+    ".jp-Zerostart-mark-undo",
+    ".jp-Zerostart-offer",
+    ".zs-progress",
+]
 
 NO_GPU = {
     "ok": False,
@@ -41,7 +47,30 @@ def offer(module, distribution, known):
 offer("cv2", "opencv-python", True)
 offer("unheard_of", "unheard-of", False)
 """
-CELLS = ["rows = [1, 2]", "import threading", "total = 3", OFFERS.strip()]
+PROGRESS = """
+import time
+from zerostart_jupyter.core.events import Event, Hub, State
+from zerostart_jupyter.jupyter.display import CellDisplay
+hub = Hub()
+CellDisplay(hub).open()
+def tell(title, state, done, ago):
+    hub.emit(Event(title, "load", title, "", state, done, 8 << 20, "bytes", time.time() - ago))
+for title, state, done in [("tokens", State.DONE, 8 << 20), ("embeddings", State.RUNNING, 3 << 20)]:
+    tell(title, State.WAITING, 0, ago=2)
+    tell(title, state, done, ago=0)
+hub.flush()
+"""
+CELLS = ["rows = [1, 2]", "import threading", "total = 3", OFFERS.strip(), PROGRESS.strip()]
+SECOND = """
+async () => {
+    const {kernels, sessions} = jupyterapp.serviceManager;
+    const name = 'evaluation.ipynb';
+    const about = {name, path: name, type: 'notebook', kernel: {name: 'python3'}};
+    const {kernel} = await sessions.startNew(about);
+    await kernels.refreshRunning();
+    return kernel.id;
+}
+"""
 
 
 @dataclass
@@ -53,6 +82,7 @@ class Stage:
     snapshots: list[dict[str, Any]] = field(default_factory=list)
     gpu: dict[str, Any] = field(default_factory=lambda: dict(NO_GPU))
     restore: dict[str, Any] = field(default_factory=dict)  # status and json of the answer
+    second: str = ""  # the id of the server's other kernel
 
     def open(self) -> None:
         """Begin to answer; the page is not there yet."""
@@ -187,15 +217,16 @@ def several() -> list[dict[str, Any]]:
     ]
 
 
-def gpu(kernel: str) -> dict[str, Any]:
-    """One device; the kernel holds most of what is in use, another one is parked, and is gone."""
+def gpu(kernel: str, parked: str) -> dict[str, Any]:
+    """Two devices; on one of them a kernel and one of another client's, while a third is parked."""
     device = {"index": 0, "name": "NVIDIA H100 80GB HBM3", "used": 30_000 * MIB}
     total = 81_559 * MIB
+    held = {kernel: 19_000 * MIB, "bbbbbbbb-2": 10_000 * MIB}
     return {
         **{"ok": True, "reason": "", "remedy": ""},
         "devices": [{**device, "total": total}, {**device, "index": 1, "used": 0, "total": total}],
-        "kernels": [{"kernel": kernel, "device": 0, "bytes": 29_000 * MIB}],
-        "parked": [{"kernel": "bbbbbbbb-2", "bytes": 12_000 * MIB}],
+        "kernels": [{"kernel": each, "device": 0, "bytes": held[each]} for each in held],
+        "parked": [{"kernel": parked, "bytes": 12_000 * MIB}],
     }
 
 
@@ -215,16 +246,18 @@ FOUND = [
 
 
 def set_up(stage: Stage) -> None:
-    """Cells that ran, two offers below the last, in the notebook that is open."""
+    """A second kernel; and cells that ran in the notebook that is open, with what came of them."""
     notebook = Notebook(stage.page)
     notebook.idle()
+    stage.second = stage.page.evaluate(SECOND)
     for code in CELLS:
         notebook.run(code)
     expect(stage.page.locator(".jp-Zerostart-offer")).to_have_count(2)
+    expect(stage.page.locator(".zs-progress")).to_have_count(2)
 
 
 def points() -> dict[str, Any]:
-    """What a kernel says that can undo `CELLS` but the second, which had a thread."""
+    """What a kernel says that can undo the first of `CELLS`, but the second, which had a thread."""
     ran = [[number, zlib.crc32(source.encode())] for number, source in enumerate(CELLS, 1)]
     why = "this kernel had the thread 'Thread-7'"
     return {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Visit, end_kernels
 from tests.e2e.notebook import Notebook, output, write
 from tests.install.wheels import make
 from tests.servers.index import Index, serving
@@ -53,6 +53,4 @@ def test_a_missing_import_is_installed_and_run_again(
     again = page.locator(".jp-CodeCell").filter(has_text="print(telebot.answer)")
     expect(output(again)).to_contain_text("42")  # the install's last line may stand there too
     keep(page, "missing-installed")
-    with lab.client() as http:
-        for session in http.get("api/sessions").json():
-            http.delete(f"api/sessions/{session['id']}")
+    end_kernels(lab)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,10 +61,12 @@ def a_kernel_that_is_not_heard_of(stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def a_gpu_and_a_parked_kernel(stage: Stage) -> Iterator[None]:
-    stage.show(gpu=gpu(stage.kernel))
+    stage.show(gpu=gpu(stage.kernel, parked=stage.second))
     section = stage.region("GPU")
     expect(section.get_by_role("button", name="Park what training.ipynb has")).to_be_visible()
-    expect(section.get_by_role("button", name="Wake what kernel bbbbbbbb")).to_be_visible()
+    expect(section.get_by_role("button", name="Wake what evaluation.ipynb")).to_be_visible()
+    expect(section).to_contain_text("kernel bbbbbbbb")  # of another client: to be asked by nobody
+    expect(section.get_by_role("button")).to_have_count(2)
     expect(section).to_contain_text("No kernel holds any of it.")
     yield
 
@@ -127,6 +130,17 @@ def marks_with_a_gap(stage: Stage) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def progress_in_a_cell(stage: Stage) -> Iterator[None]:
+    cell = stage.page.locator(".jp-CodeCell").filter(has=stage.page.locator(".zs-progress"))
+    bar = cell.get_by_role("progressbar", name="embeddings")
+    bar.scroll_into_view_if_needed()
+    expect(bar).to_have_attribute("value", re.compile(str(3 * MIB)))
+    expect(cell).to_contain_text("✓ Loaded tokens: 8.0 MiB in 2.0 s")
+    expect(cell.get_by_role("status").filter(has=bar)).to_have_count(0)  # it would be read out
+    yield
+
+
+@contextlib.contextmanager
 def what_doctor_found(stage: Stage) -> Iterator[None]:
     stage.show()
     stage.region("Activity").get_by_role("button", name="What works here").click()
@@ -162,6 +176,7 @@ STATES: list[State] = [
     a_restore_being_confirmed,
     a_restore_that_failed,
     marks_with_a_gap,
+    progress_in_a_cell,
     what_doctor_found,
     a_server_without_the_extension,
 ]
@@ -256,6 +271,20 @@ def test_running_things_cancel_and_delete_nothing(stage: Stage, app: str, keep: 
         expect(running.get_by_text("Installing torch")).to_have_count(0)
 
 
+def test_a_kernel_is_asked_to_park_and_to_wake(stage: Stage) -> None:
+    """Of no GPU there is nothing to park, as the kernel itself says; and it never slept."""
+    stage.show(gpu=gpu(stage.second, parked=stage.second))
+    for button, answer in (
+        ("Park what evaluation.ipynb has", "This kernel holds no GPU memory."),
+        ("Wake what evaluation.ipynb has", "This kernel is awake."),
+    ):
+        stage.region("GPU").get_by_role("button", name=button).click()
+        toast = stage.page.locator(".jp-toast-message").filter(has_text=answer)
+        expect(toast).to_be_visible()
+        stage.page.get_by_role("button", name="Hide notification").click()
+        expect(toast).to_have_count(0)
+
+
 @contextlib.contextmanager
 def running_list(stage: Stage, app: str) -> Iterator[Locator]:
     """What runs: beside the panel in JupyterLab, in Notebook 7 beside the files."""
@@ -286,7 +315,7 @@ FOCUS = """
 
 def test_every_control_is_reached_and_used_by_keyboard(stage: Stage) -> None:
     page, press = stage.page, stage.page.keyboard.press
-    stage.show(*several(), gpu=gpu(stage.kernel))
+    stage.show(*several(), gpu=gpu(stage.kernel, parked=stage.second))
     with writing(stage.lab, "stopped") as hub:
         with contextlib.suppress(Cancelled), operation("install", "torch", hub=hub) as work:
             page.get_by_role("button", name="Cancel: Installing torch").wait_for()

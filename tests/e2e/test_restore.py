@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.conftest import Visit
-from tests.e2e.notebook import Notebook, number, output, write
-from tests.servers.jupyter import Jupyter
+from tests.e2e.conftest import Visit, end_kernels
+from tests.e2e.notebook import Notebook, from_palette, number, output, write
+from tests.install.wheels import make, noise
+from tests.servers.index import serving
+from tests.servers.jupyter import Jupyter, environment
 from zerostart_jupyter.core.events import Hub, operation
 from zerostart_jupyter.core.status import StatusFile
 
 pytestmark = pytest.mark.criu
 Keep = Callable[[Page, str], Path]
+SOON = 10_000  # milliseconds; what the panel is not told of it finds every half a minute
 
 
 @pytest.fixture
 def tidy(lab: Jupyter) -> Iterator[None]:
     """No kernel and no snapshot is left to the next test."""
     yield
+    end_kernels(lab)
     with lab.client() as http:
-        for session in http.get("api/sessions").json():
-            http.delete(f"api/sessions/{session['id']}")
         for snapshot in http.get("zerostart/api/snapshots").json()["snapshots"]:
             http.delete(f"zerostart/api/snapshots/{snapshot['name']}").raise_for_status()
 
@@ -189,6 +193,71 @@ def test_rename_and_delete_ask_and_act(page: Page) -> None:
     expect(output(notebook.run("print(answer)"))).to_have_text("42")
 
 
+def test_what_a_cell_and_a_shell_do_to_snapshots_is_seen(page: Page, lab: Jupyter) -> None:
+    notebook = Notebook(page)
+    save(notebook, "ready")
+    section = page.get_by_role("region", name="Snapshots")
+    expect(section.get_by_role("listitem", name="ready")).to_be_visible()
+    notebook.run("%zs_snapshot rename ready trained")
+    expect(section.get_by_role("listitem", name="trained")).to_be_visible(timeout=SOON)
+    command = [sys.executable, "-m", "zerostart", "snapshot", "delete", "trained"]
+    subprocess.run(command, env=environment(lab.home), check=True, capture_output=True)
+    expect(section).to_contain_text("No snapshots yet.", timeout=SOON)
+
+
+def save_as(page: Page, name: str) -> None:
+    """Go through the menu's *Save Snapshot…*."""
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.locator(".lm-Menu").get_by_text("Save Snapshot…", exact=True).click()
+    field = page.get_by_label("Name of the snapshot")
+    expect(field).to_have_value("test_a_snapshot_is_saved_from_the_menu_and_another_in_its_place")
+    field.fill(name)
+    page.keyboard.press("Enter")
+
+
+def test_a_snapshot_is_saved_from_the_menu_and_another_in_its_place(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    saved = page.get_by_role("region", name="Snapshots").get_by_role("listitem", name="ready")
+    notebook.run("answer = 'first'")
+    save_as(page, "ready")
+    expect(told(page, "Saved snapshot ready")).to_be_visible()
+    expect(saved).to_be_visible()
+
+    notebook.run("answer = 'second'")
+    for button in ("Cancel", "Replace"):
+        save_as(page, "ready")
+        dialog = page.get_by_role("dialog").filter(has_text="Replace ready?")
+        expect(dialog).to_contain_text("What it holds is discarded.")
+        keep(page, "save-replaces")
+        dialog.get_by_role("button", name=button).click()
+        expect(dialog).to_have_count(0)
+    done = page.get_by_role("region", name="Activity").get_by_role("listitem")
+    expect(done.filter(has_text="Saved snapshot ready")).to_have_count(2)
+    notebook.run("answer = 'third'")
+    restore(page, "ready")
+    expect(output(notebook.run("print(answer)"))).to_have_text("second")
+    expect(saved).to_have_count(1)
+
+
+def test_a_snapshot_is_chosen_from_the_palette(page: Page, keep: Keep) -> None:
+    notebook = Notebook(page)
+    from_palette(page, "Restore Snapshot…")
+    expect(told(page, "No snapshots yet.")).to_be_visible()
+    save(notebook, "older")
+    notebook.run("answer = 0")
+    notebook.run("%zs_snapshot save newer")
+    from_palette(page, "Restore Snapshot…")
+    chooser = page.get_by_role("dialog").get_by_role("combobox")
+    expect(chooser).to_have_value("newer")
+    chooser.select_option("older")
+    keep(page, "restore-chooses")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").filter(has_text="Restore older?").wait_for()
+    page.get_by_role("button", name="Restore", exact=True).click()
+    expect(told(page, "Restored older in")).to_be_visible()
+    expect(output(notebook.run("print(answer)"))).to_have_text("42")
+
+
 MOVING = """
 import threading, time
 from zerostart_jupyter.core.events import operation
@@ -203,29 +272,39 @@ while True: pass
 """
 
 
+def watch(bar: Locator) -> None:
+    """Wait until a bar has shown five values."""
+    seen = {float(bar.get_attribute("value") or 0)}
+    while len(seen) < 5:
+        bar.page.wait_for_timeout(50)
+        seen.add(float(bar.get_attribute("value") or 0))
+
+
 def test_numbers_move_while_the_kernel_is_busy(page: Page, keep: Keep) -> None:
     notebook = Notebook(page)
     notebook.run("%load_ext zerostart")
     notebook.begin(MOVING.strip())
-    bar = page.get_by_role("progressbar", name="Loading weights")
-    seen = {float(bar.get_attribute("value") or 0)}
-    while len(seen) < 5:
-        page.wait_for_timeout(50)
-        seen.add(float(bar.get_attribute("value") or 0))
+    watch(page.get_by_role("progressbar", name="Loading weights"))
     keep(page, "busy-kernel")
     page.get_by_role("button", name="Cancel: Loading weights").click()
     expect(page.get_by_role("region", name="Activity")).to_contain_text("Cancelled after")
 
 
-def test_numbers_move_while_the_kernel_holds_the_gil(page: Page, lab: Jupyter, keep: Keep) -> None:
-    """What works for a kernel from outside of it, as the dumper does, is shown all the time."""
+@pytest.fixture
+def keeping_the_gil(page: Page) -> str:
+    """The id of a kernel in a call of C that gives no thread of Python a turn."""
     notebook = Notebook(page)
     notebook.run("%load_ext zerostart")
-    notebook.begin("import ctypes; ctypes.PyDLL(None).sleep(3600)")  # PyDLL keeps the GIL
-    with lab.client() as http:
-        [kernel] = [each["id"] for each in http.get("api/kernels").json()]
+    notebook.begin("import ctypes; ctypes.PyDLL(None).sleep(3600)")  # PyDLL keeps it
+    return str(page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.id"))
+
+
+def test_numbers_move_while_the_kernel_holds_the_gil(
+    page: Page, lab: Jupyter, keeping_the_gil: str
+) -> None:
+    """What works for a kernel from outside of it, as the dumper does, is shown all the time."""
     hub = Hub(interval=0.01)
-    status = StatusFile(lab.status / f"kernel-{kernel}", "dumper", {}, hub)
+    status = StatusFile(lab.status / f"kernel-{keeping_the_gil}", "dumper", {}, hub)
     bar = page.get_by_role("progressbar", name="Saving snapshot frozen")
     with operation("snapshot", "frozen", unit="steps", hub=hub) as work:
         for step in range(1, 6):
@@ -233,6 +312,31 @@ def test_numbers_move_while_the_kernel_holds_the_gil(page: Page, lab: Jupyter, k
             expect(bar).to_have_attribute("value", str(step))
     expect(page.get_by_role("region", name="Activity")).to_contain_text("Saved snapshot frozen")
     status.close()
+
+
+SECOND = """
+async code => {
+    const name = 'second.ipynb';
+    const about = {name, path: name, type: 'notebook', kernel: {name: 'python3'}};
+    const {kernel} = await jupyterapp.serviceManager.sessions.startNew(about);
+    kernel.requestExecute({code, store_history: false});
+}
+"""
+
+
+@pytest.mark.usefixtures("keeping_the_gil")
+def test_another_kernels_install_moves_and_is_cancelled_meanwhile(page: Page, keep: Keep) -> None:
+    wheel = make("slowly", files={"slowly.py": b"", "slowly.bin": noise(32 << 20)})
+    with serving(wheel) as index:
+        index.default.pace = 256 << 10
+        install = f"%load_ext zerostart\n%zs_install slowly --wait --index-url {index.url}"
+        page.evaluate(SECOND, install)
+        activity = page.get_by_role("region", name="Activity")
+        watch(activity.get_by_role("progressbar", name="Installing slowly"))
+        expect(activity).to_contain_text("second.ipynb")
+        keep(page, "beside-a-kernel-that-keeps-the-gil")
+        activity.get_by_role("button", name="Cancel: Installing slowly").click()
+        expect(activity).to_contain_text("Cancelled after")
 
 
 def test_the_state_of_now_can_be_kept_first(page: Page) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.conftest import Visit
-from tests.e2e.notebook import Notebook, number, output, write
+from tests.e2e.conftest import Visit, end_kernels
+from tests.e2e.notebook import Notebook, from_palette, number, output, write
 from tests.servers.jupyter import Jupyter
 
 Keep = Callable[[Page, str], Path]
@@ -23,9 +23,7 @@ def page(lab: Jupyter, visit: Visit, app: str, request: pytest.FixtureRequest) -
     opened = visit(f"{app}/{name}")
     Notebook(opened).idle()
     yield opened
-    with lab.client() as http:
-        for session in http.get("api/sessions").json():
-            http.delete(f"api/sessions/{session['id']}")
+    end_kernels(lab)
 
 
 def toolbar(page: Page) -> Locator:
@@ -37,7 +35,12 @@ def keep_points(page: Page) -> None:
     """Switch undo points on, as the button offers where there are none."""
     toolbar(page).click()
     page.get_by_role("dialog").get_by_role("button", name="Keep undo points").click()
-    expect(page.locator(".jp-toast-message").filter(has_text="Undo points are on")).to_be_visible()
+    expect(told(page, "Undo points are on")).to_be_visible()
+
+
+def told(page: Page, text: str) -> Locator:
+    """What JupyterLab's notification says."""
+    return page.locator(".jp-toast-message").filter(has_text=text)
 
 
 def mark(page: Page, cell: int) -> Locator:
@@ -87,7 +90,23 @@ def test_the_last_cell_is_undone(page: Page, keep: Keep) -> None:
         expect(menu.get_by_text(entry, exact=True)).to_be_visible()
     keep(page, "kernel-menu")
     choose(page, "Park GPU")
-    expect(page.locator(".jp-toast-message").filter(has_text="NVIDIA driver")).to_be_visible()
+    expect(told(page, "NVIDIA driver")).to_be_visible()
+
+
+def test_the_palette_undoes_a_cell_and_switches_undo_points_off(page: Page) -> None:
+    notebook = Notebook(page)
+    keep_points(page)
+    notebook.run("state = 'old'")
+    changed = notebook.run("state = 'new'")
+    from_palette(page, "Undo Cell")
+    expect(told(page, f"Back to before cell [{number(changed)}]")).to_be_visible()
+    expect(output(notebook.run("print(state)"))).to_have_text("old")
+
+    from_palette(page, "Keep Undo Points")
+    expect(told(page, "Undo points are off.")).to_be_visible()
+    expect(page.locator(".jp-Zerostart-mark-undo")).to_have_count(0)
+    toolbar(page).click()
+    expect(page.get_by_role("dialog")).to_contain_text("Keep undo points?")
 
 
 def test_a_mark_goes_back_to_before_its_cell(page: Page, keep: Keep) -> None:
@@ -122,5 +141,5 @@ def test_a_cell_that_cannot_be_gone_back_to_says_why(page: Page) -> None:
     toolbar(page).click()
     expect(page.get_by_text("1 cell undone.")).to_be_visible()
     toolbar(page).click()
-    told = page.locator(".jp-toast-message").filter(has_text="the thread 'a-thread'")
-    expect(told).to_contain_text("There is no undo point before cell")
+    said = told(page, "the thread 'a-thread'")
+    expect(said).to_contain_text("There is no undo point before cell")

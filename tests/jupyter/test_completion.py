@@ -7,10 +7,22 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.jupyter.magics import NAMING
+from zerostart_jupyter.jupyter.magics import NAMING, _parse
 from zerostart_jupyter.snapshot.catalog import Catalog, fresh_id
 
 MAGICS = ("zs_install", "zs_load", "zs_snapshot")
+
+
+ODD = (
+    "my model",
+    "it's mine",
+    "it's",
+    'an "old" one',
+    "'first",
+    "'old's\" one",
+    "tab\there",
+    "a\nb",
+)
 
 
 def complete(shell: InteractiveShell, text: str) -> list[str]:
@@ -46,6 +58,74 @@ def test_files(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "models").mkdir()
     assert complete(shell, "%zs_load mo") == ["model.safetensors", "models/"]
     assert complete(shell, "%zs_load no") == []
+
+
+@pytest.fixture
+def odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files whose names the magics' parser takes only in quotes, or not at all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my models").mkdir()
+    for name in ODD:
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "my models" / "a b.safetensors").touch()
+    (tmp_path / "my models" / "plain.safetensors").touch()
+
+
+@pytest.mark.usefixtures("odd_files")
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("my", ['"my model.safetensors"', '"my models/']),
+        ('"my mo', ['"my model.safetensors"', '"my models/']),
+        ("'my mo", ["'my model.safetensors'", "'my models/"]),
+        ('"my models/', ['"my models/a b.safetensors"', '"my models/plain.safetensors"']),
+        ('"my models/a b', ['"my models/a b.safetensors"']),
+        ('"my model.safetensors"', ['"my model.safetensors"']),
+        ("it", ['"it\'s mine.safetensors"', "it's.safetensors"]),
+        ("'it", ['"it\'s mine.safetensors"', '"it\'s.safetensors"']),
+        ("\"it's ", ['"it\'s mine.safetensors"']),
+        ("an", ["'an \"old\" one.safetensors'"]),
+        ('\'an "old" ', ["'an \"old\" one.safetensors'"]),
+        ("\"'", ['"\'first.safetensors"']),
+        ("tab", ['"tab\there.safetensors"']),
+        ("a", ["'an \"old\" one.safetensors'"]),
+    ],
+)
+def test_files_are_quoted_as_the_parser_needs(
+    shell: InteractiveShell, written: str, found: list[str]
+) -> None:
+    assert complete(shell, f"%zs_load {written}") == sorted(found)
+    magic = shell.find_line_magic("zs_load")
+    for word in found:
+        path = Path(_parse(magic, f"{word}{'' if word[-1] != '/' else word[0]}").source)
+        assert path.exists()
+
+
+@pytest.mark.usefixtures("odd_files")
+def test_a_quote_that_the_editor_has_closed_is_not_closed_again(shell: InteractiveShell) -> None:
+    completion = shell._zerostart.completion
+    assert completion.complete('%zs_load "my model.', '"') == ['"my model.safetensors']
+    assert completion.complete("%zs_load 'it", "' --into w") == []
+
+
+@pytest.mark.usefixtures("odd_files")
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("%zs_load my|", '%zs_load "my model.safetensors"'),
+        ('x = %zs_load "my mo| --device cpu', 'x = %zs_load "my model.safetensors" --device cpu'),
+        ('%zs_load "my mo|"', '%zs_load "my model.safetensors"'),
+        ('%zs_load "my models/a b" --re|', '%zs_load "my models/a b" --reader'),
+    ],
+)
+def test_ipython_puts_the_quoted_word_in_place_of_what_was_typed(
+    shell: InteractiveShell, line: str, completed: str
+) -> None:
+    at = line.index("|")
+    text = line.replace("|", "")
+    with provisionalcompleter():
+        first = next(iter(shell.Completer.completions(text, at)))
+    assert text[: first.start] + first.text + text[first.end :] == completed
 
 
 def test_into_offers_names(shell: InteractiveShell) -> None:

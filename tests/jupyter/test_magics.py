@@ -6,11 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from safetensors.torch import save_file
+from torch import nn
 
 from zerostart_jupyter.core.settings import Settings, table
-from zerostart_jupyter.jupyter.magics import _parse, _unquote
+from zerostart_jupyter.jupyter.magics import _parse, unquote
 
 
 @pytest.mark.parametrize(
@@ -24,7 +27,7 @@ from zerostart_jupyter.jupyter.magics import _parse, _unquote
     ],
 )
 def test_quotes_are_taken_off(written: str, meant: str) -> None:
-    assert _unquote(written) == meant
+    assert unquote(written) == meant
 
 
 def test_install_arguments(shell: InteractiveShell) -> None:
@@ -146,6 +149,68 @@ def test_into_kernel_is_refused_where_the_system_rules(
     (tmp_path / "stdlib" / "EXTERNALLY-MANAGED").touch()
     error = shell.run_cell("%zs_install anything --into-kernel").error_in_exec
     assert type(error).__name__ == "EnvironmentRefused"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint for a Linear of two features: all ones."""
+    path = tmp_path / "linear.safetensors"
+    save_file({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, path)
+    return path
+
+
+@pytest.mark.parametrize("into", ["linear", "model.encoder", "model.layers.0"])
+def test_into_a_module_fills_it(shell: InteractiveShell, weights: Path, into: str) -> None:
+    model = nn.Module()
+    model.encoder = nn.Linear(2, 2)
+    model.layers = nn.Sequential(nn.Linear(2, 2))
+    names = {"linear": nn.Linear(2, 2), "model": model}
+    shell.user_ns.update(names)
+    shell.run_cell(f"%zs_load {weights} --into {into}").raise_error()
+    name, _, path = into.partition(".")
+    assert shell.user_ns[name] is names[name]
+    assert into == name or into not in shell.user_ns
+    assert torch.equal(names[name].get_submodule(path).weight, torch.ones(2, 2))
+
+
+def test_into_a_new_name_gives_the_tensors_and_may_be_run_again(
+    shell: InteractiveShell, weights: Path
+) -> None:
+    for _ in range(2):
+        shell.run_cell(f"%zs_load {weights} --into w").raise_error()
+        assert sorted(shell.user_ns["w"]) == ["bias", "weight"]
+
+
+@pytest.mark.parametrize(
+    ("into", "says"),
+    [
+        ("table", "it is a dict and no torch module"),
+        ("nothing", "it is a NoneType and no torch module"),
+        ("Linear", "it is a type and no torch module"),
+        ("optimizer", "it is a SGD and no torch module"),
+        ("table.keys", "and no torch module"),
+        ("table.encoder", "there is no such module"),
+        ("unknown.encoder", "there is no such module"),
+        ("models[0]", "there is no such module"),
+        ("class", "there is no such module"),
+    ],
+)
+def test_into_writes_over_nothing(
+    shell: InteractiveShell,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    into: str,
+    says: str,
+) -> None:
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters())
+    names = {"table": {}, "nothing": None, "Linear": nn.Linear, "optimizer": optimizer}
+    shell.user_ns.update(names)
+    error = shell.run_cell(f"%zs_load {weights} --into {into}").error_in_exec
+    assert isinstance(error, UsageError)
+    assert says in str(error)
+    assert "Traceback" not in "".join(capsys.readouterr())
+    assert {name: shell.user_ns[name] for name in names} == names
+    assert "." not in "".join(shell.user_ns)
 
 
 @pytest.mark.parametrize(

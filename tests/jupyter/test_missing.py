@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
 
 from zerostart_jupyter.jupyter import missing
 from zerostart_jupyter.jupyter.missing import MIME, Offer, offer
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from tests.jupyter.conftest import Kernel
 
 TABLE = {name: found for name, found in missing._known().items() if found != "-"}
+COMMONEST = [
+    tuple(line.split())
+    for line in Path(__file__).with_name("commonest_mismatches.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
 
 
 def normal(name: str) -> str:
@@ -52,6 +58,21 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("jwt", "pyjwt"),
         ("serial", "pyserial"),
         ("mpl_toolkits.mplot3d", "matplotlib"),
+        ("pywt", "pywavelets"),
+        ("pdfminer.high_level", "pdfminer-six"),
+        ("multipart", "python-multipart"),
+        ("cupy", "cupy-cuda12x"),
+        ("cudf", "cudf-cu12"),
+        ("cuml.cluster", "cuml-cu12"),
+        ("ot", "pot"),
+        ("community", "python-louvain"),
+        ("win32com.client", "pywin32"),
+        ("win32api", "pywin32"),
+        ("bidi.algorithm", "python-bidi"),
+        ("markdown_it", "markdown-it-py"),
+        ("gridfs", "pymongo"),
+        ("pkg_resources", "setuptools<82"),
+        ("distutils.core", "setuptools"),
     ],
 )
 def test_what_is_known_is_said_as_a_fact(module: str, distribution: str) -> None:
@@ -59,10 +80,37 @@ def test_what_is_known_is_said_as_a_fact(module: str, distribution: str) -> None
 
 
 @pytest.mark.usefixtures("bare")
+def test_the_commonest_mismatches_are_known() -> None:
+    assert len(COMMONEST) >= 100
+    wrong = {
+        module: (expected, found)
+        for module, expected in COMMONEST
+        if (found := offer(module)) != Offer(module, expected, known=True)
+    }
+    assert not wrong
+
+
+@pytest.mark.usefixtures("bare")
 def test_what_is_not_known_is_a_guess_and_says_so() -> None:
     assert offer("my_module.part") == Offer("my_module.part", "my-module", known=False)
     assert "guess" in str(offer("my_module"))
     assert "guess" not in str(offer("cv2"))
+
+
+def test_a_module_that_later_versions_left_out_is_offered_with_an_earlier_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "84.2.1")
+    found = offer("pkg_resources")
+    assert "run `%zs_install 'setuptools<82'`, then this cell again." in str(found)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "81.0.0")
+    assert offer("pkg_resources") is None
+
+
+def test_distutils_needs_a_line_of_its_own_and_no_button() -> None:
+    found = Offer("distutils.core", "setuptools", known=True)
+    assert str(found).endswith("then `import setuptools` and this cell.")
+    assert found.bundle() == {"text/plain": str(found)}
 
 
 @pytest.mark.usefixtures("bare")
@@ -80,7 +128,8 @@ def test_the_table_is_in_order_and_needs_each_of_its_lines() -> None:
     names = list(missing._known())
     assert names == sorted(names, key=str.lower)
     assert len(TABLE) >= 100
-    for name, distribution in TABLE.items():
+    for name, found in TABLE.items():
+        distribution = Requirement(found).name
         assert "." in name or normal(name) != distribution
         assert distribution == normal(distribution)
 
@@ -90,16 +139,15 @@ def test_the_table_agrees_with_what_is_installed() -> None:
     here = importlib.metadata.packages_distributions()
     checked = set()
     for name, distribution in TABLE.items():
-        try:
-            importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
+        if not missing._installed(distribution) or name == "distutils":  # setuptools puts it there
             continue
-        assert distribution in map(normal, here.get(name.partition(".")[0], [])), name
+        brings = map(normal, here.get(name.partition(".")[0], []))
+        assert Requirement(distribution).name in brings, name
         checked.add(name)
     assert checked >= {"yaml", "zmq", "dateutil", "attr", "PIL"}
     for top, distributions in here.items():  # and nothing installed is called otherwise there
         if top in TABLE:
-            assert TABLE[top] in map(normal, distributions)
+            assert Requirement(TABLE[top]).name in map(normal, distributions)
 
 
 def test_a_terminal_prints_it(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:

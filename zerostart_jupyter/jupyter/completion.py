@@ -8,10 +8,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from IPython.utils.process import arg_split  # type: ignore[attr-defined]  # as the magics do
 
 from zerostart_jupyter.core.errors import ZerostartError
-from zerostart_jupyter.jupyter.magics import ACTIONS, NAMING
+from zerostart_jupyter.jupyter.magics import ACTIONS, NAMING, unquote
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from zerostart_jupyter.jupyter.config import Zerostart
 
 _LINE = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%{1,2}(zs_install|zs_load|zs_snapshot)\s+(.*)$", re.S)
+_QUOTES = ('"', "'")
 _OPTION = re.compile(r"--[a-z-]+")
 _VALUES = {
     "--device": ("auto", "cpu", "cuda:0"),
@@ -26,6 +29,12 @@ _VALUES = {
     "--dtype": ("bf16", "fp16", "fp32"),
     "--tier": ("auto", "process", "portable"),
 }
+
+
+class _Line(NamedTuple):
+    magic: str
+    before: list[str]
+    fragment: str  # the word at the cursor as it is written, with the quote that it begins with
 
 
 class Completion:
@@ -42,10 +51,12 @@ class Completion:
 
         @context_matcher()  # type: ignore[untyped-decorator]
         def zerostart_matcher(context: Any) -> dict[str, Any]:
-            found = self.complete(context.text_until_cursor)
+            after = context.line_with_cursor[context.cursor_position :]
+            found = self.complete(context.text_until_cursor, after)
+            line = _line(context.text_until_cursor)
             return {
                 "completions": [SimpleCompletion(text, type="magic") for text in found],
-                "matched_fragment": _fragment(context.text_until_cursor),
+                "matched_fragment": line.fragment if line else "",
                 "suppress": bool(found),
             }
 
@@ -58,18 +69,20 @@ class Completion:
             self._shell.Completer.custom_matchers.remove(self._matcher)
             self._matcher = None
 
-    def complete(self, text: str) -> list[str]:
-        """What may stand at the end of this line, in full words."""
-        match = _LINE.match(text.rsplit("\n", 1)[-1])
-        if match is None:
+    def complete(self, text: str, after: str = "") -> list[str]:
+        """What may stand at the end of this text, in full words, quoted where they must be.
+
+        `after` is the rest of the line: an editor may have closed a quote there already.
+        """
+        line = _line(text)
+        if line is None:
             return []
-        magic, rest = match.groups()
-        words = rest.split()
-        fragment = _fragment(text)
-        before = words[:-1] if fragment else words
-        return sorted(
-            word for word in self._candidates(magic, before, fragment) if word.startswith(fragment)
-        )
+        quote = line.fragment[:1] if line.fragment[:1] in _QUOTES else ""
+        typed = unquote(line.fragment).removeprefix(quote)
+        words = [each for each in self._candidates(*line[:2], typed) if each.startswith(typed)]
+        closed = quote != "" and after.startswith(quote)
+        written = (_written(each, quote, closed=closed) for each in words)
+        return sorted(filter(None, written))
 
     def _candidates(self, magic: str, before: list[str], fragment: str) -> list[str]:
         if fragment.startswith("-"):
@@ -107,8 +120,30 @@ class Completion:
         return sorted({*_OPTION.findall(function.parser.format_help())})
 
 
-def _fragment(text: str) -> str:
-    return re.split(r"\s", text)[-1]
+def _line(text: str) -> _Line | None:
+    """The magic that this text ends in, if it does."""
+    match = _LINE.match(text.rsplit("\n", 1)[-1])
+    if match is None:
+        return None
+    words = arg_split(match[2], strict=False)
+    last = words[-1] if words else ""
+    opened = last[:1] in _QUOTES and unquote(last) == last
+    fragment = last if opened or not match[2][-1:].isspace() else ""
+    before = words[: len(words) - bool(fragment)]
+    return _Line(match[1], [unquote(each) for each in before], fragment)
+
+
+def _written(word: str, opened: str, *, closed: bool) -> str | None:
+    """The word as the magics' parser takes it; None if it cannot be: in quotes it has no escapes.
+
+    The quote of a directory stays open, so that the next Tab goes on in it.
+    """
+    if not opened and word[:1] not in _QUOTES and not re.search(r"\s", word):
+        return word
+    for quote in opened if closed else dict.fromkeys((*opened, *_QUOTES)):
+        if quote not in word and "\n" not in word:
+            return quote + word + ("" if closed or word.endswith("/") else quote)
+    return None
 
 
 def _files(fragment: str, suffixes: tuple[str, ...]) -> list[str]:

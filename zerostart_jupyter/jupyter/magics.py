@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import keyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,9 +134,9 @@ class ZerostartMagics(Magics):
     def zs_load(self, line: str) -> Any:
         """Load a checkpoint's tensors as fast as the disk gives them.
 
-        `--into NAME`: NAME not defined becomes a mapping of tensors; a torch module named NAME is
-        filled with its weights. `handle["layer.weight"]` is there before the rest has arrived;
-        with `--background` a module's forward waits layer by layer.
+        `--into NAME`: NAME not defined becomes a mapping of tensors; a torch module, such as
+        `model` or `model.encoder`, is filled with its weights. `handle["layer.weight"]` is there
+        before the rest has arrived; with `--background` a module's forward waits layer by layer.
 
         Example: `%zs_load model.safetensors --into weights`
         """
@@ -144,8 +145,8 @@ class ZerostartMagics(Magics):
 
         options = {"dtype": args.dtype, "reader": args.reader, "settings": self._settings()}
         source = _expand(args.source, self.shell.user_ns)
-        target = self.shell.user_ns.get(args.into) if args.into else None
-        if target is not None and hasattr(target, "load_state_dict"):
+        target = _module(args.into, self.shell.user_ns) if args.into else None
+        if target is not None:
             place = None if args.device == "auto" else args.device  # where the module is already
             return engine.load_into(
                 target, source, device=place, layered=args.background, **options
@@ -209,9 +210,9 @@ def _parse(magic: Any, line: str) -> argparse.Namespace:
         raise UsageError(f"%{magic.__name__} {line.strip()}: {error}") from error
     for name, value in vars(args).items():
         if isinstance(value, str):
-            setattr(args, name, _unquote(value))
+            setattr(args, name, unquote(value))
         elif isinstance(value, list):
-            setattr(args, name, [_unquote(each) for each in value])
+            setattr(args, name, [unquote(each) for each in value])
     return args
 
 
@@ -223,8 +224,37 @@ def _kept_options(args: argparse.Namespace) -> str:
     return " ".join([*words, *(["--offline"] if args.offline else [])])
 
 
-def _unquote(word: str) -> str:
+def unquote(word: str) -> str:
+    """The word without the quotes around it, which IPython's parser leaves on."""
     return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
+def _module(into: str, names: dict[str, Any]) -> Any:
+    """The torch module that `--into` names; None for a name that the tensors may have.
+
+    Raises UsageError for anything else, so that nothing of the user's is written over.
+    """
+    from zerostart_jupyter.load import Weights
+
+    nothing = object()
+    name, *path = into.split(".")
+    found = names.get(name, nothing)
+    for attribute in path:
+        found = getattr(found, attribute, nothing)
+    if hasattr(type(found), "named_parameters"):
+        return found
+    if into.isidentifier() and not keyword.iskeyword(into):
+        if found is nothing or isinstance(found, Weights):  # the cell was run before
+            return None
+    elif found is nothing:
+        raise UsageError(
+            f"%zs_load --into {into}: there is no such module. "
+            "Give a torch module or a name that is not defined."
+        )
+    raise UsageError(
+        f"%zs_load --into {into}: it is a {type(found).__name__} and no torch module. "
+        "Give a torch module or a name that is not defined."
+    )
 
 
 def _expand(source: str, names: dict[str, Any]) -> str:

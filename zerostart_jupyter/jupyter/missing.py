@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib.util
 import re
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,28 +27,39 @@ if TYPE_CHECKING:
 MIME = "application/vnd.zerostart.missing+json"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _TABLE = Path(__file__).with_name("import_names.txt")
+# Lines that bring a module where its distribution came after the interpreter's start.
+_FIRST = {"distutils": "import setuptools"}
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The distribution that would bring a module; `known` is False for a guess by its name."""
+    """The distribution that would bring a module; `known` is False for a guess by its name.
+
+    A module that later versions left out has a requirement in its place: `setuptools<82`.
+    """
 
     module: str
     distribution: str
     known: bool
 
     def __str__(self) -> str:
-        command = f"`%zs_install {self.distribution}`"
+        command = f"`%zs_install {shlex.quote(self.distribution)}`"
         if self.known:
-            return f"{self.module} is in {self.distribution}: run {command}, then this cell again."
+            then = f"`{self._first}` and this cell" if self._first else "this cell again"
+            return f"{self.module} is in {self.distribution}: run {command}, then {then}."
         return (
             f"No distribution is known to have {self.module}. If it is {self.distribution}, which "
             f"is a guess by its name, run {command}, then this cell again."
         )
 
     def bundle(self) -> dict[str, Any]:
-        """What is displayed: for the panel's renderer, and as text."""
-        return {MIME: asdict(self), "text/plain": str(self)}
+        """What is displayed: as text, and for the panel where its one click is enough."""
+        text = {"text/plain": str(self)}
+        return text if self._first else {MIME: asdict(self), **text}
+
+    @property
+    def _first(self) -> str | None:
+        return _FIRST.get(self.module.partition(".")[0])
 
 
 def offer(module: str) -> Offer | None:
@@ -111,11 +123,13 @@ def _present(top: str) -> bool:
     return top in sys.modules
 
 
-def _installed(distribution: str) -> bool:
+def _installed(requirement: str) -> bool:
     from importlib.metadata import PackageNotFoundError, version
 
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(requirement)
     try:
-        version(distribution)
+        return wanted.specifier.contains(version(wanted.name), prereleases=True)
     except PackageNotFoundError:
         return False
-    return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import re
 import threading
 import time
 from collections import deque
@@ -183,7 +184,7 @@ def _bundle(output: _Output) -> dict[str, str]:
             f'<progress value="{view.done}" max="{view.total}" aria-label="{label}"'
             ' style="width:12em"></progress> '
         )
-    words = html.escape(text.replace("━", "").strip() if bar else text)
+    words = html.escape(re.sub(r"  ━* *", "  ", text) if bar else text)
     return {
         "text/plain": text,
         "text/html": f'<div class="zs-progress">{bar}<code>{words}</code></div>',

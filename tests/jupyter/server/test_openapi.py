@@ -36,12 +36,22 @@ def used(server: Jupyter, catalog: Catalog) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("used")
-def test_the_server_does_what_its_description_says(server: Jupyter, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "examples",
+    [
+        pytest.param(["--generation-deterministic", "--max-examples=8"], id="few-and-the-same"),
+        pytest.param(["--max-examples=1000"], id="many", marks=pytest.mark.slow),
+    ],
+)
+def test_the_server_does_what_its_description_says(
+    server: Jupyter, tmp_path: Path, examples: list[str]
+) -> None:
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIGURATION}", "run"),
             f"{server.url}zerostart/api/openapi.json",
             f"--header=Authorization: token {TOKEN}",
+            *examples,
         ],
         cwd=tmp_path,
         env=environment(tmp_path),

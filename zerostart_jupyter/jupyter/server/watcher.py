@@ -7,13 +7,13 @@ may be on a slow disk, and the server's loop must not wait for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from zerostart_jupyter.jupyter.server.changes import changes, gone
+from zerostart_jupyter.jupyter.server.following import Follower
 from zerostart_jupyter.jupyter.server.sources import Source, bury, find, sweep
 
 INTERVAL = 0.2  # seconds between two looks: the most often the panel hears of one kernel
@@ -23,7 +23,7 @@ Emit = Callable[[dict[str, Any]], None]
 Key = tuple[str, str]
 
 
-class Watcher:
+class Watcher(Follower):
     """Follows the status files below `root`; `emit` gets the data of `urn:zerostart:activity`."""
 
     def __init__(self, root: Path, emit: Emit) -> None:
@@ -31,25 +31,11 @@ class Watcher:
         self._emit = emit
         self._known: dict[Key, Source] = {}
         self._stamps: dict[Key, tuple[int, int, int]] = {}
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def sources(self) -> list[Source]:
         """What has been told so far; a client that reads this and then the events misses none."""
         return list(self._known.values())
-
-    def start(self) -> asyncio.Task[None]:
-        """Begin to look, on the running event loop; the task ends only by `stop`."""
-        self._task = asyncio.create_task(self._run(), name="zerostart-watcher")
-        return self._task
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
 
     async def look(self) -> None:
         """Read what changed since the last look, and tell of it."""
