@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from zerostart_jupyter.bench import load as bench
 from zerostart_jupyter.bench.loaders import ours, peers
 from zerostart_jupyter.bench.picture import timeline
 from zerostart_jupyter.bench.report import Report
-from zerostart_jupyter.bench.rounds import Rounds, drop, touch
+from zerostart_jupyter.bench.rounds import Rounds, drop, timed, touch
+from zerostart_jupyter.load import header
 from zerostart_jupyter.load.disk import cached
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,25 @@ def test_measures_ours_beside_its_peers_and_leaves_nothing(
     assert {"disk", "first touch", "memcpy", "own memory of a load"} <= set(report.machine)
     assert "the disk alone" in report.html()
     assert list(tmp_path.glob("bench-*")) == []
+
+
+def test_what_is_cold_is_parsed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = checkpoints.write("dense", SHAPES["dense"](4 << 20), tmp_path / "made")
+    for path in made.files:
+        os.utime(path, (0, 0))  # at rest: its header is remembered
+    parse, parsed = header.parse, []
+
+    def counted(text: bytes, data: int) -> header.Header:
+        parsed.append(data)
+        return parse(text, data)
+
+    monkeypatch.setattr(header, "parse", counted)
+    for _ in range(2):
+        timed(ours, made.files)
+    assert len(parsed) == len(made.files)
+    drop(made.files)
+    timed(ours, made.files)
+    assert len(parsed) == 2 * len(made.files)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

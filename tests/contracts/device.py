@@ -30,17 +30,27 @@ def reference(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-class Tower(nn.Module):
-    """A few layers of more than a block each."""
+class Storey(nn.Linear):
+    """A layer of more than a block, with a buffer that no checkpoint holds."""
+
+    scale: torch.Tensor
 
     def __init__(self) -> None:
+        super().__init__(1100, 1100)
+        self.register_buffer("scale", torch.arange(1100) / 1100, persistent=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return super().forward(hidden).relu() * self.scale
+
+
+class Tower(nn.Module):
+    def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(1100, 1100) for _ in range(4))
-        self.register_buffer("scale", torch.tensor(0.5), persistent=False)
+        self.layers = nn.ModuleList(Storey() for _ in range(4))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
-            hidden = layer(hidden).relu() * self.scale
+            hidden = layer(hidden)
         return hidden
 
 
@@ -110,8 +120,9 @@ class OnDevice:
         expected = load_file(tower)
         for number, layer in enumerate(module.layers):
             place = self.device if number in (1, 3) else "cpu"
-            assert layer.weight.device == torch.device(place)
+            assert layer.weight.device == layer.scale.device == torch.device(place)
             assert same(layer.weight, expected[f"layers.{number}.weight"])
+            assert same(layer.scale, Storey().scale)
 
     def test_is_known_to_the_register(self, sharded: Path, reader: str) -> None:
         weights = load(sharded, device=self.device, reader=reader)

@@ -36,6 +36,10 @@ class ReaderContract(ABC):
     def make(self, shards: Sequence[Shard], *, block: int, stages: int) -> Reader:
         """The reader under test."""
 
+    def open(self, folder: Path) -> Checkpoint:
+        """The checkpoint in a directory, as this reader meets it."""
+        return open_checkpoint(folder)
+
     @pytest.fixture
     def checkpoint(self, tmp_path: Path) -> Iterator[Checkpoint]:
         # Data that begins on no page, in no step with the other shard, and ends on none.
@@ -43,7 +47,7 @@ class ReaderContract(ABC):
             sizes = {f"{number}.{name}": size for name, size in SIZES.items()}
             path = tmp_path / f"model-{number:05d}-of-00002.safetensors"
             write_shard(path, sizes, pad=pad, seed=number)
-        with open_checkpoint(tmp_path) as opened:
+        with self.open(tmp_path) as opened:
             yield opened
 
     @pytest.fixture

@@ -12,7 +12,7 @@ from zerostart_jupyter.load.buffers import fill, rebuilt
 
 
 def rebuild(module: nn.Module, device: str) -> None:
-    fill(module, rebuilt(module, device), device)
+    fill(module, rebuilt(module, lambda name: device), lambda name: device)
 
 
 class Positions(nn.Module):
@@ -92,3 +92,19 @@ def test_a_real_modules_buffers_are_left_alone() -> None:
     module.frequencies = torch.ones(2)
     rebuild(module, "cpu")
     assert torch.equal(module.get_buffer("frequencies"), torch.ones(2))
+
+
+def test_each_goes_where_its_name_says_and_what_stays_on_meta_is_left_alone() -> None:
+    with torch.device("meta"):
+        model = nn.ModuleList([Rotary(4), Rotary(6), Secretive(7)])
+    asked: list[str] = []
+
+    def place(name: str) -> str:
+        asked.append(name)
+        return "cpu" if name.startswith("1.") else "meta"
+
+    found = rebuilt(model, place)
+    fill(model, found, place)
+    assert set(found) == {"1.frequencies"}
+    assert set(asked) == {"0.frequencies", "1.frequencies", "2.mask"}
+    assert [buffer.is_meta for buffer in model.buffers()] == [True, False, True]

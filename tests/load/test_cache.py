@@ -16,7 +16,7 @@ from tests.load.faults.build import Faulty
 from tests.load.files import descriptors, save_sharded
 from zerostart_jupyter.core.errors import CheckpointChanged, CheckpointNotFound, LoadError
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import ModelCache, cache, filesystem, load
+from zerostart_jupyter.load import ModelCache, cache, load
 from zerostart_jupyter.load.copying import FileOrigin
 
 MIB = 1 << 20
@@ -177,22 +177,6 @@ class TestOrigin:
         path.unlink()
         with pytest.raises(LoadError, match="could not be read at byte 0: No such file"):
             FileOrigin(path, replace(cache.FileIdentity(0, 0, 0, 0)))
-
-
-@pytest.fixture
-def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory on a network file system, as far as the engine can tell."""
-    folder = tmp_path / "far"
-    folder.mkdir()
-    real = filesystem.of
-
-    def of(descriptor: int) -> filesystem.FileSystem:
-        found = real(descriptor)
-        below = os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(folder))
-        return replace(found, name="nfs", network=True) if below else found
-
-    monkeypatch.setattr(filesystem, "of", of)
-    return folder
 
 
 class TestNetworkFileSystem:

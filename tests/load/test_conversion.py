@@ -27,7 +27,7 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.events import Event, State
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import ModelCache, load, load_into, pickled
+from zerostart_jupyter.load import ModelCache, filesystem, load, load_into, pickled
 from zerostart_jupyter.load.locate import locate
 
 PATIENCE = 60.0
@@ -153,6 +153,22 @@ class TestTied:
         assert other.head.weight is other.embedding.weight
         assert same(other.head.weight, model.head.weight)
 
+    @pytest.mark.parametrize("reader", ["mmap", "direct"])
+    def test_of_one_a_part_and_of_the_other_all(
+        self, tmp_path: Path, settings: Settings, reader: str
+    ) -> None:
+        shared = torch.randn(3000, 1000)
+        torch.save({"a": shared, "b": shared}, tmp_path / "a.bin")
+        weights = load(
+            tmp_path / "a.bin",
+            device="cpu",
+            reader=reader,
+            slices={"b": slice(20, 30)},
+            settings=settings,
+        )
+        assert same(weights["a"], shared)
+        assert same(weights["b"], shared[20:30])
+
     def test_an_index_promises_both(self, tmp_path: Path, settings: Settings) -> None:
         shared = torch.ones(4)
         torch.save({"a": shared, "b": shared}, tmp_path / "pytorch_model-00001-of-00002.bin")
@@ -277,6 +293,26 @@ def test_a_file_cut_while_it_is_converted_is_an_error_and_no_signal(
     with pytest.raises(CheckpointChanged, match="changed while it was being read"):
         load(path, device="cpu", settings=settings)
     assert ModelCache(settings=settings).list_entries() == []
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_a_file_on_a_network_file_system_is_not_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool
+) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.arange(1000.0)}, path)
+    here = filesystem.of_path(path)
+    monkeypatch.setattr(filesystem, "of_path", lambda path: replace(here, network=network))
+    maps: list[str] = []
+
+    def look(found: Any) -> Any:
+        maps.append(Path("/proc/self/maps").read_text())
+        return found
+
+    monkeypatch.setattr(pickled, "_state_dict", look)
+    assert pickled.convert(path, tmp_path / "a.safetensors") == {}
+    assert (str(path) in maps[0]) is not network
+    assert same(load_file(tmp_path / "a.safetensors")["a"], torch.arange(1000.0))
 
 
 def test_a_model_of_the_hub_that_has_only_these(

@@ -18,8 +18,11 @@ from tests.load.files import descriptors, every_dtype, file_bytes
 from tests.load.gate import PATIENCE, Gate
 from tests.load.test_loader import same
 from zerostart_jupyter.core.errors import Cancelled, CheckpointChanged
-from zerostart_jupyter.core.events import State, hub
-from zerostart_jupyter.load import drop_in, loader
+from zerostart_jupyter.core.events import Event, State, hub
+from zerostart_jupyter.core.references import references
+from zerostart_jupyter.load import ModelCache, drop_in, load, loader
+from zerostart_jupyter.load.arriving import Stopped
+from zerostart_jupyter.load.copying import FileOrigin
 
 
 @pytest.fixture
@@ -280,3 +283,88 @@ class TestBatch:
 )
 def test_a_load_is_named_as_its_model(folders: tuple[str, ...], title: str) -> None:
     assert drop_in._title(Path("/cache", *folders)) == title
+
+
+class TestNetworkFileSystem:
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelCache:
+        monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "cache"))
+        return ModelCache()
+
+    @pytest.fixture
+    def files(self, far: Path) -> list[Path]:
+        for number in range(2):
+            save_file({f"{number}.a": torch.full((40, 50), number)}, far / f"{number}.safetensors")
+        return sorted(far.iterdir())
+
+    def read(self, files: list[Path]) -> list[torch.Tensor]:
+        opened = [drop_in.safe_open(path, "pt") for path in files]
+        return [each.get_tensor(f"{number}.a") for number, each in enumerate(opened)]
+
+    def test_files_are_copied_when_a_tensor_is_wanted_and_not_read_again(
+        self, files: list[Path], cache: ModelCache
+    ) -> None:
+        with drop_in.safe_open(files[0], "pt") as opened:
+            assert opened.keys() == ["0.a"]
+        assert cache.list_entries() == []
+        for _ in range(2):
+            found = self.read(files)
+            assert [int(tensor.sum()) for tensor in found] == [0, 2000]
+            mine = {tensor.data_ptr() for tensor in found}
+            origins = {each.reference.path for each in references().live() if each.address in mine}
+            assert origins == {entry.path for entry in cache.list_entries()}
+        assert len(cache.list_entries()) == 2
+        assert torch.equal(drop_in.load_file(files[1])["1.a"], found[1])
+        assert len(cache.list_entries()) == 2
+
+    def test_a_part_is_read_from_the_copy(self, files: list[Path], cache: ModelCache) -> None:
+        part = drop_in.safe_open(files[1], "pt").get_slice("1.a")[:, 3:9]
+        assert torch.equal(part, torch.ones(40, 6, dtype=torch.int64))
+        assert [entry.source for entry in cache.list_entries()] == [str(files[1])]
+
+    def test_without_room_they_are_read_where_they_are(
+        self, files: list[Path], cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ZS_MODEL_CACHE_GB", "0")
+        assert [int(tensor.sum()) for tensor in self.read(files)] == [0, 2000]
+        assert cache.list_entries() == []
+
+    def test_one_that_was_replaced_since_it_was_opened_is_read_as_it_was(
+        self, files: list[Path], cache: ModelCache
+    ) -> None:
+        opened = drop_in.safe_open(files[1], "pt")
+        save_file({"1.a": torch.full((40, 50), 7)}, files[1].with_suffix(".new"))
+        files[1].with_suffix(".new").replace(files[1])
+        assert int(opened.get_tensor("1.a").sum()) == 2000
+        assert int(self.read(files)[1].sum()) == 7 * 2000
+
+    def test_nobody_else_waits_for_who_has_them_open(
+        self, files: list[Path], cache: ModelCache
+    ) -> None:
+        opened = drop_in.safe_open(files[1], "pt")
+        opened.get_slice("1.a")[:2]
+        weights = load(files[1], device="cpu")
+        assert weights.reader == "mmap"
+        assert torch.equal(opened.get_tensor("1.a"), weights["1.a"])
+
+    def test_a_copy_is_told_and_can_be_cancelled(
+        self, files: list[Path], cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def wait(self: FileOrigin, *_: object) -> None:
+            assert self._stopped.wait(PATIENCE)
+            raise Stopped
+
+        def cancel(events: list[Event]) -> None:
+            for event in events:
+                if event.title == "1.safetensors, copied":
+                    hub().cancel(event.operation)
+
+        monkeypatch.setattr(FileOrigin, "read", wait)
+        forget = hub().subscribe(cancel)  # type: ignore[arg-type]
+        opened = drop_in.safe_open(files[1], "pt")
+        try:
+            with pytest.raises(Cancelled):
+                opened.get_tensor("1.a")
+        finally:
+            forget()
+        assert cache.list_entries() == []

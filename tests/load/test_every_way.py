@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import nn
 
 from tests.load.fake_cuda.build import KVIKIO, compiled
 from tests.load.test_loader import READERS, reference, same
+from tests.servers.hub import Hub
 from zerostart_jupyter.load import accelerate, load, load_into
 
 transformers: Any = pytest.importorskip("transformers")
@@ -108,6 +111,52 @@ def test_tensors(folder: Path, way: str, reader: str) -> None:
     assert set(found) == set(expected)
     for name, tensor in found.items():
         assert same(tensor, expected[name]), name
+
+
+@pytest.fixture
+def elsewhere(
+    folder: Path, way: str, tmp_path: Path, far: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str | Path]:
+    """The model where its bytes have to be fetched or converted first."""
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    files = [path for path in folder.iterdir() if path.name.endswith((".safetensors", ".json"))]
+    if way == "hub":
+        with Hub({path.name: path.read_bytes() for path in files}) as hub:
+            monkeypatch.setenv("HF_ENDPOINT", hub.url)
+            yield "org/tiny"
+    elif way == "network file system":
+        for path in files:
+            shutil.copy(path, far)
+        yield far
+    else:
+        torch.save(reference(folder), tmp_path / "pytorch_model.bin")
+        yield tmp_path / "pytorch_model.bin"
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("way", ["hub", "network file system", "pickle"])
+def test_from_elsewhere(
+    folder: Path, way: str, reader: str, elsewhere: str | Path, tmp_path: Path
+) -> None:
+    expected = reference(folder)
+    coming = load(elsewhere, device="cpu", reader=reader, background=True)
+    last = list(coming)[-1]
+    assert same(coming[last], expected[last])
+    kept = load(elsewhere, device="cpu", reader=reader)
+    assert (coming.wait().reader == "remote") is (way != "pickle")
+    assert kept.reader == reader
+    assert all(path.is_relative_to(tmp_path) and path.exists() for path in kept.files)
+    for found in (coming, kept):
+        assert set(found) == set(expected)
+        for name, tensor in found.items():
+            assert same(tensor, expected[name]), name
+    model = on_meta(folder)
+    load_into(model, elsewhere, device="cpu", reader=reader)
+    with torch.no_grad():
+        assert same(model(WORDS)[0], plain(folder)(WORDS)[0])
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -37,6 +37,13 @@ def two(first: tuple[int, int], second: tuple[int, int], data: bytes) -> bytes:
     return file_bytes(tensors, data)
 
 
+def nested(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels - 1):
+        found = [found]
+    return found
+
+
 _INFO = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 
 CORPUS = {
@@ -68,12 +75,40 @@ CORPUS = {
     "an escaped NUL in a name": raw('{"a\\u0000":' + _INFO + "}"),
     "an empty name": raw('{"":' + _INFO + "}"),
     "a tensor twice": raw('{"a":' + _INFO + ',"a":' + _INFO + "}"),
+    "a tensor twice, first as null": raw('{"a":null,"a":' + _INFO + "}"),
+    "a tensor twice, first of no type": raw(
+        '{"a":{"dtype":"X","shape":[1],"data_offsets":[0,4]},"a":' + _INFO + "}"
+    ),
+    "a tensor twice, first elsewhere": raw(
+        '{"a":{"dtype":"F32","shape":[9],"data_offsets":[2,4]},"a":' + _INFO + "}"
+    ),
     "a field twice": raw('{"a":{"dtype":"F32",' + _INFO[1:] + "}"),
     "an extra field": one(x=1),
     "an extra field twice": raw('{"a":{"x":1,"x":2,' + _INFO[1:] + "}"),
     "an extra field that is NaN": raw('{"a":{"x":NaN,' + _INFO[1:] + "}"),
     "an extra field beyond a double": raw('{"a":{"x":1e999,' + _INFO[1:] + "}"),
     "an extra field with half a pair": raw('{"a":{"x":"\\udc00",' + _INFO[1:] + "}"),
+    "an extra field beyond a double, without an exponent": raw(
+        '{"a":{"x":1' + "0" * 309 + "," + _INFO[1:] + "}"
+    ),
+    "an extra field just beyond a double, to serde": raw(
+        '{"a":{"x":17976931348623157' + "0" * 292 + "," + _INFO[1:] + "}"
+    ),
+    "an extra field that is a double, but not to serde": raw(
+        '{"a":{"x":1.7976931348623158e308,' + _INFO[1:] + "}"
+    ),
+    "an extra field of 309 digits": raw('{"a":{"x":-1' + "0" * 308 + "," + _INFO[1:] + "}"),
+    "an extra field beyond a double that comes again": raw(
+        '{"a":{"x":[1' + "0" * 309 + '],"x":2,' + _INFO[1:] + "}"
+    ),
+    "an extra field of the last depth": one(x=nested(125)),
+    "an extra field that is too deep": one(x=nested(126)),
+    "an extra field of objects that is too deep": raw(
+        '{"a":{"x":' + '{"y":' * 126 + "1" + "}" * 126 + "," + _INFO[1:] + "}"
+    ),
+    "an extra field far too deep": raw(
+        '{"a":{"x":' + "[" * 100_000 + "]" * 100_000 + "," + _INFO[1:] + "}"
+    ),
     "a field missing": file_bytes({"a": {"dtype": "F32", "shape": [1]}}, DATA),
     "a tensor that is null": raw('{"a":null}', b""),
     "a tensor that is a string": raw('{"a":"F32"}', b""),
@@ -192,6 +227,18 @@ def test_the_corpus_has_both_sorts() -> None:
     assert len(CORPUS) - len(accepted) > 40
 
 
+_big = st.sampled_from([1, -1, 9, 17976931348623157, (1 << 64) - 1]).flatmap(
+    lambda start: st.integers(280, 312).map(lambda zeros: start * 10**zeros)
+)
+_numbers = st.integers() | _big | st.floats(allow_nan=True)
+
+
+def _within(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return inner | st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner)
+
+
+_leaves = st.none() | st.booleans() | _numbers | st.text(max_size=3)
+_extra = _within(_within(_leaves)) | st.integers(120, 130).map(nested)
 _offsets = st.integers(-1, 12) | st.sampled_from([1 << 63, 1 << 64])
 _infos = st.fixed_dictionaries(
     {
@@ -199,7 +246,7 @@ _infos = st.fixed_dictionaries(
         "shape": st.lists(st.integers(0, 6) | st.sampled_from([1 << 40, -1, 1.5]), max_size=3),
         "data_offsets": st.lists(_offsets, min_size=2, max_size=2),
     },
-    optional={"extra": st.none() | st.floats(allow_nan=True) | st.text(max_size=3)},
+    optional={"extra": _extra},
 )
 _keys = st.sampled_from(["a", "b", "__metadata__"]) | st.text(max_size=3)
 _headers = st.dictionaries(_keys, _infos | st.dictionaries(st.text(max_size=2), st.text()))
@@ -210,13 +257,14 @@ def nearly_valid(draw: st.DrawFn) -> bytes:
     """Tensors laid end to end, as they should be, but for one thing perhaps."""
     tensors: dict[str, Any] = {}
     at = 0
+    extra = draw(st.just({}) | st.fixed_dictionaries({"extra": _extra}))
     for name in draw(st.lists(st.text(max_size=3), unique=True, max_size=4)):
         if name == "__metadata__":
             continue
         dtype = draw(st.sampled_from(list(DTYPES)))
         shape = draw(st.lists(st.integers(0, 4), max_size=3))
         size = math.prod(shape) * DTYPES[dtype].bits // 8
-        tensors[name] = describe(dtype, shape, at, at + size)
+        tensors[name] = {**describe(dtype, shape, at, at + size), **extra}
         at += size
     text = bytearray(json.dumps(tensors, ensure_ascii=draw(st.booleans())).encode("utf-8"))
     if draw(st.booleans()):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.load.files import descriptors, every_dtype, file_bytes, save_sharded
+from tests.load.files import describe, descriptors, every_dtype, file_bytes, save_sharded
 from tests.load.gate import PATIENCE, Gate
 from zerostart_jupyter.core.errors import (
     Cancelled,
@@ -29,7 +30,7 @@ from zerostart_jupyter.core.errors import (
 from zerostart_jupyter.core.events import Event, Hub, State
 from zerostart_jupyter.core.references import references
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import Weights, load, loader
+from zerostart_jupyter.load import Weights, load, loader, reading
 from zerostart_jupyter.load.tensors import parse_dtype
 
 READERS = ("mmap", "direct")
@@ -73,6 +74,19 @@ def rows(tmp_path: Path) -> Path:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     monkeypatch.setattr(loader, "POPULATE", 8 << 20)
     return Gate(monkeypatch)
+
+
+def demanded(weights: Weights) -> threading.Event:
+    """Is set when a tensor has been asked for."""
+    demand = weights._demand
+    asked = threading.Event()
+
+    def noted(names: Sequence[str]) -> None:
+        demand(names)
+        asked.set()
+
+    weights._demand = noted  # type: ignore[assignment]
+    return asked
 
 
 ONE_THREAD = Settings(load_threads=1)
@@ -247,14 +261,7 @@ class TestHandle:
         gate.wait_for_reader()  # the first block is taken; the rest is still to be ordered
         got: list[torch.Tensor] = []
         asker = threading.Thread(target=lambda: got.append(weights["row.3"]))
-        demand = weights._demand
-        asked = threading.Event()
-
-        def noted(names: Sequence[str]) -> None:
-            demand(names)
-            asked.set()
-
-        weights._demand = noted  # type: ignore[assignment]
+        asked = demanded(weights)
         asker.start()
         assert asked.wait(PATIENCE)
         gate.open(3)  # the block in hand, and the two that row.3 touches
@@ -263,6 +270,51 @@ class TestHandle:
         assert [start for _, start in gate.order][:3] == [0, 3 << 23, 4 << 23]
         gate.open()
         weights.wait()
+
+    @pytest.mark.parametrize("dtype", [None, "bf16"])
+    def test_asking_for_a_tensor_does_not_wait_for_the_rest_of_a_large_block(
+        self, tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, dtype: str | None
+    ) -> None:
+        # Three GiB with hardly a byte on the disk, in two blocks.
+        size, end = 3 << 30, (3 << 30) + 4096
+        header = {
+            "big": describe("U8", [size], 0, size),
+            "small": describe("F32", [1024], size, end),
+        }
+        text = json.dumps(header).encode()
+        begin = 8 + len(text) + -len(text) % 8
+        path = tmp_path / "sparse.safetensors"
+        path.write_bytes(file_bytes(text + b" " * (-len(text) % 8)))
+        os.truncate(path, begin + end)
+        monkeypatch.setattr(loader, "POPULATE", 2 << 30)
+        weights = load(path, device="cpu", dtype=dtype, background=True, settings=ONE_THREAD)
+        gate.wait_for_reader()
+        asked = demanded(weights)
+        got: list[torch.Tensor] = []
+        asker = threading.Thread(target=lambda: got.append(weights["small"]))
+        asker.start()
+        assert asked.wait(PATIENCE)
+        gate.open(2)  # the step in hand, and what is asked for
+        asker.join(PATIENCE)
+        assert got[0].tolist() == [0] * 1024
+        assert [start for _, start in gate.order] == [0, (begin + size) // 4096 * 4096]
+        assert weights.progress == (4096, end)
+        gate.open()
+        assert weights.wait(PATIENCE).progress == (end, end)
+        assert weights["small"] is got[0]
+
+    def test_cancel_ends_a_large_block_after_the_step_it_is_at(
+        self, rows: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(loader, "POPULATE", 32 << 20)
+        monkeypatch.setattr(reading, "STEP", 8 << 20)
+        weights = load(rows, device="cpu", background=True, settings=ONE_THREAD)
+        gate.wait_for_reader()
+        weights.cancel()
+        gate.open()
+        with pytest.raises(Cancelled):
+            weights.wait(PATIENCE)
+        assert len(gate.order) == 1
 
     def test_waiting_for_some_reads_them_first(self, rows: Path, gate: Gate) -> None:
         weights = load(rows, device="cpu", background=True, settings=ONE_THREAD)
@@ -290,6 +342,30 @@ class TestHandle:
         assert weights.get("row.9") is None
         gate.open()
         weights.wait()
+
+    def test_get_looks_for_no_likely_name(
+        self, rows: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(
+            "zerostart_jupyter.load.weights.closest", lambda name, names: asked.append(name)
+        )
+        weights = load(rows, device="cpu")
+        assert weights.get("row.9") is None
+        assert weights.get("row.9", 7) == 7
+        assert weights.get("row.3") is weights["row.3"]
+        assert asked == []
+
+    def test_progress_is_bytes_done_and_in_all(self, rows: Path, gate: Gate) -> None:
+        weights = load(rows, device="cpu", background=True, settings=ONE_THREAD)
+        gate.wait_for_reader()
+        assert weights.progress == (0, 4 << 23)
+        gate.open(2)
+        weights.wait(PATIENCE, names=["row.0"])
+        assert 1 << 23 <= weights.progress.done < weights.progress.total
+        gate.open()
+        assert weights.wait().progress == (4 << 23, 4 << 23)
+        assert "progress" in dir(weights)
 
     def test_await(self, rows: Path, gate: Gate) -> None:
         async def use() -> Weights:

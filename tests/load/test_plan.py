@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zerostart_jupyter.load.checkpoint import Entry
-from zerostart_jupyter.load.plan import ALIGN, Block, Plan
+from zerostart_jupyter.load.plan import ALIGN, FEW, Block, Plan
 
 
 def entries(*spans: tuple[int, int], shard: int = 0) -> list[Entry]:
@@ -26,7 +26,10 @@ def drain(plan: Plan) -> list[Block]:
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[Entry]:
-    """Tensors of some shards, with gaps between them as a choice of tensors leaves them."""
+    """Tensors of some shards, with gaps between them as a choice of tensors leaves them.
+
+    Tied names, and parts of them, are the bytes of others.
+    """
     found = []
     for shard in range(draw(st.integers(1, 3))):
         at = draw(st.integers(8, 3 * ALIGN))
@@ -35,6 +38,12 @@ def tables(draw: st.DrawFn) -> list[Entry]:
             size = draw(st.sampled_from([0, 1, 7, ALIGN - 1, ALIGN, 5 * ALIGN + 3]))
             found.append(Entry(f"{shard}.{number}", "U8", (size,), shard, at, at + size))
             at += size
+    whole = [entry for entry in found if entry.nbytes]
+    for number in range(draw(st.integers(0, 3)) if whole else 0):
+        entry = draw(st.sampled_from(whole))
+        start = draw(st.integers(entry.start, entry.stop - 1))
+        stop = draw(st.integers(start, entry.stop))
+        found.append(entry._replace(name=f"tied.{number}", start=start, stop=stop))
     return draw(st.permutations(found))
 
 
@@ -52,7 +61,6 @@ def test_blocks_hold_every_wanted_byte_once(table: list[Entry], block: int, gap:
         assert each.start % ALIGN == 0
         assert 0 < each.stop - each.start <= block
         assert each.pieces, "a block without a tensor's byte is not read"
-        assert each.payload <= each.stop - each.start
         for piece in each.pieces:
             assert piece.entry.shard == each.shard
             assert each.start <= piece.start < piece.stop <= each.stop
@@ -74,7 +82,8 @@ def test_blocks_hold_every_wanted_byte_once(table: list[Entry], block: int, gap:
 def test_whatever_is_lifted_every_block_is_taken_once_and_every_tensor_completed_once(
     table: list[Entry], data: st.DataObject
 ) -> None:
-    plan = Plan(table, block=ALIGN)
+    size = data.draw(st.sampled_from([ALIGN, 4 * ALIGN]))
+    plan = Plan(table, block=size, step=ALIGN)
     names = [entry.name for entry in table]
     taken: list[int] = []
     whole: list[str] = list(plan.empty)
@@ -82,6 +91,11 @@ def test_whatever_is_lifted_every_block_is_taken_once_and_every_tensor_completed
     while not plan.exhausted or flying:
         if names and data.draw(st.booleans()):
             plan.lift(data.draw(st.lists(st.sampled_from(names), max_size=2)))
+        between = plan.between() if data.draw(st.booleans()) else None
+        if between is not None:
+            assert size > ALIGN
+            assert between.stop - between.start <= ALIGN
+            flying.append(between)
         block = plan.take()
         if block is not None:
             taken.append(block.number)
@@ -154,6 +168,37 @@ def test_an_order_of_need_comes_before_the_files_and_demands_before_both() -> No
     plan = Plan(entries(*spans), block=ALIGN, order=["0.5", "0.3", "unknown", "0.4"])
     plan.lift(["0.2"])
     assert [block.number for block in drain(plan)] == [2, 5, 3, 4, 0, 1]
+
+
+def test_what_is_waited_for_comes_between_the_steps_of_large_blocks() -> None:
+    spans = [(0, 8 * ALIGN), (8 * ALIGN, 8 * ALIGN + 5), (9 * ALIGN, 16 * ALIGN)]
+    plan = Plan(entries(*spans), block=16 * ALIGN, step=4 * ALIGN)
+    block = plan.take()
+    assert block is not None
+    assert plan.between() is None
+    assert [step.start for step in block.steps(4 * ALIGN)] == [n * 4 * ALIGN for n in range(4)]
+    plan.lift(["0.1", "0.2"])
+    plan.lift(["0.1", "unknown"])
+    small, first, second = plan.between(), plan.between(), plan.between()
+    assert small is not None
+    assert first is not None
+    assert second is not None
+    assert plan.between() is None
+    assert (small.start, small.stop) == (8 * ALIGN, 8 * ALIGN + 5)
+    assert (first.start, second.start, second.stop) == (9 * ALIGN, 13 * ALIGN, 16 * ALIGN)
+    assert [entry.name for entry in plan.finish(small)] == ["0.1"]
+    assert plan.finish(second) == []
+    assert [entry.name for entry in plan.finish(block)] == ["0.0", "0.2"]
+    assert plan.finish(first) == [], "it was whole before"
+
+
+def test_many_at_once_keep_the_order_of_the_file() -> None:
+    spans = [(number * 10, (number + 1) * 10) for number in range(FEW + 1)]
+    plan = Plan(entries(*spans), block=2 * ALIGN, step=ALIGN)
+    plan.lift([f"0.{number}" for number in range(FEW + 1)])
+    assert plan.between() is None
+    plan.lift(["0.3"])
+    assert plan.between() is not None
 
 
 def test_what_is_kept_apart_shares_no_block() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
+from torch import nn
 
 from tests.load.files import save_sharded
 from tests.servers.hub import COMMIT, PATIENCE, Hub
@@ -29,7 +30,7 @@ from zerostart_jupyter.core.errors import (
 from zerostart_jupyter.core.flocks import Flock
 from zerostart_jupyter.core.references import references
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import load
+from zerostart_jupyter.load import load, load_into
 
 MIB = 1 << 20
 
@@ -372,7 +373,7 @@ class TestEarly:
 
 SCRIPT = """
 import sys
-from zerostart_jupyter.load import load
+from zerostart_jupyter.load import load, load_into
 weights = load(sys.argv[1], device="cpu", background=True)
 weights["row.0"]
 print("here", flush=True)
@@ -413,6 +414,19 @@ class TestProcesses:
 
 
 class TestFaults:
+    @pytest.mark.parametrize("mistake", [{"dtype": "typo"}, {"reader": "typo"}])
+    def test_a_mistake_in_the_call_leaves_nothing_open_and_the_next_call_works(
+        self, single: Hub, tensors: dict[str, torch.Tensor], mistake: dict[str, str]
+    ) -> None:
+        module = nn.Module()
+        module.row = nn.ParameterList(torch.empty(512, 1024) for _ in tensors)
+        before = descriptors(single)
+        with pytest.raises(LoadError, match="'typo'"):
+            load_into(module, "org/tiny", **mistake)  # type: ignore[arg-type]
+        assert descriptors(single) == before
+        load_into(module, "org/tiny", device="cpu")
+        check(module.state_dict(), tensors)
+
     def test_connections_that_are_cut(self, single: Hub, tensors: dict[str, torch.Tensor]) -> None:
         single.behaviour.cut_after = 300_000
         single.behaviour.cuts = 9

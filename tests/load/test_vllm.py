@@ -6,14 +6,18 @@ import ast
 import builtins
 import importlib
 import logging
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from zerostart_jupyter.load import vllm
+from tests.load.files import descriptors
+from zerostart_jupyter.load import ModelCache, vllm
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / ".tools" / "vllm-source" / "vllm"
@@ -134,3 +138,71 @@ def test_a_vllm_that_does_not_fit_is_warned_of_and_goes_on(
         vllm.register()
     assert "this version does not fit (cannot import name 'register_model_loader')" in caplog.text
     assert not vllm._registered
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Our loader over stand-ins for the names that it imports from vLLM."""
+    names = {
+        "config.load": {"LoadConfig": object},
+        "model_executor.model_loader.default_loader": {"DefaultModelLoader": Stand},
+        "model_executor.model_loader.ep_weight_filter": {"should_skip_weight": skipped},
+        "model_executor.model_loader.weight_utils": {
+            "filter_mm_encoder_only_safetensors_files": None,
+            "filter_safetensors_files_by_weight_name": None,
+        },
+    }
+    for name, attributes in names.items():
+        module = ModuleType(f"vllm.{name}")
+        vars(module).update(attributes)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, "zerostart_jupyter.load.vllm_loader", raising=False)
+    found = importlib.import_module("zerostart_jupyter.load.vllm_loader")
+    monkeypatch.delitem(sys.modules, found.__name__)
+    made = found.ZerostartModelLoader.__new__(found.ZerostartModelLoader)
+    made._reader, made.local_expert_ids = "auto", None
+    return made
+
+
+def skipped(name: str, experts: set[int] | None) -> bool:
+    return bool(experts and experts - {0}) and name.startswith("expert.")
+
+
+class Stand:
+    class Source:
+        model_or_path, prefix = "org/tiny", "model."
+
+
+def test_files_of_a_network_file_system_are_copied_near_once(
+    plugin: Any, far: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "cache"))
+    save_file({"a": torch.ones(5), "expert.0": torch.zeros(3)}, far / "a.safetensors")
+    for _ in range(2):
+        found = dict(plugin._read(Stand.Source, [str(far / "a.safetensors")]))
+        assert {name: tensor.tolist() for name, tensor in found.items()} == {
+            "model.a": [1] * 5,
+            "model.expert.0": [0] * 3,
+        }
+    (copy,) = ModelCache().list_entries()  # the second time waited for the first to be whole
+    assert copy.source == str(far / "a.safetensors")
+    plugin.local_expert_ids = {1}
+    assert [name for name, _ in plugin._read(Stand.Source, [str(copy.path)])] == ["model.a"]
+
+
+def test_a_filter_that_fails_leaves_nothing_open(plugin: Any, tmp_path: Path) -> None:
+    save_file({"a": torch.ones(5)}, tmp_path / "a.safetensors")
+    plugin.local_expert_ids = "no experts"
+    before = descriptors()
+    with pytest.raises(TypeError):
+        next(plugin._read(Stand.Source, [str(tmp_path / "a.safetensors")]))
+    assert descriptors() == before
+
+
+def test_a_model_that_wants_no_more_ends_the_reading(plugin: Any, tmp_path: Path) -> None:
+    save_file({"a": torch.ones(5), "b": torch.ones(5)}, tmp_path / "a.safetensors")
+    given = plugin._read(Stand.Source, [str(tmp_path / "a.safetensors")])
+    assert next(given)[0] == "model.a"
+    given.close()
+    with pytest.raises(StopIteration):
+        next(given)

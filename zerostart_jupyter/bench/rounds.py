@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from zerostart_jupyter.bench.loaders import Loader, Tensors
+from zerostart_jupyter.load.checkpoint import forget_headers
 
 T = TypeVar("T")
 
@@ -36,7 +37,8 @@ class Rounds:
 
 
 def drop(files: Sequence[Path]) -> None:
-    """Put the files out of the page cache."""
+    """Put the files out of the page cache, and their headers out of what ours remembers."""
+    forget_headers()
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())  # dirty pages stay where they are

@@ -9,7 +9,7 @@ the module around it, as in transformers. What that cannot give is refused by na
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from zerostart_jupyter.core.errors import WeightsMismatch
+
+Place = Callable[[str], str]  # the device of a buffer, by its name
 
 
 def unsaved_in(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
@@ -33,37 +35,44 @@ def unsaved_in(module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> set[
     }
 
 
-def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], device: str) -> None:
+def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor], place: Place) -> None:
     """Give buffers these values; a real one keeps its device, and each its dtype."""
     for name, tensor in tensors.items():
         owner, _, attribute = name.rpartition(".")
         old = module.get_buffer(name)
-        place = device if old.is_meta else old.device
-        module.get_submodule(owner)._buffers[attribute] = tensor.to(place, old.dtype)
+        device = place(name) if old.is_meta else old.device
+        module.get_submodule(owner)._buffers[attribute] = tensor.to(device, old.dtype)
 
 
 def rebuilt(
-    module: nn.Module, device: str, *, held: Collection[str] = ()
+    module: nn.Module, place: Place, *, held: Collection[str] = ()
 ) -> dict[str, torch.Tensor]:
     """Every non-persistent meta buffer with its values; raises WeightsMismatch for what has none.
 
-    `held` are those that a checkpoint has after all. The module is not changed.
+    `held` are those that a checkpoint has after all; what is to stay on the meta device does. The
+    module is not changed.
     """
     found: dict[str, torch.Tensor] = {}
     for path, owner in _lacking(module):
-        names = [name for name in _unsaved(owner) if f"{path}.{name}".lstrip(".") not in held]
-        made = _again(owner, device, _config_around(module, path)) if names else None
-        for name in names:
+        wheres = {name: f"{path}.{name}".lstrip(".") for name in _unsaved(owner)}
+        devices = {
+            name: place(where)
+            for name, where in wheres.items()
+            if where not in held and place(where) != "meta"
+        }
+        made = None
+        if devices:
+            made = _again(owner, next(iter(devices.values())), _config_around(module, path))
+        for name, device in devices.items():
             old = owner._buffers[name]
             new = None if made is None else made._buffers.get(name)
             if old is None or new is None or new.shape != old.shape or new.is_meta:
-                where = f"{path}.{name}".lstrip(".")
                 raise WeightsMismatch(
-                    f"The buffer {where} of {type(owner).__name__} is in no checkpoint and its "
-                    "values are unknown, as the module was built on the meta device.",
+                    f"The buffer {wheres[name]} of {type(owner).__name__} is in no checkpoint and "
+                    "its values are unknown, as the module was built on the meta device.",
                     remedy="Build that module on the CPU, or set the buffer before loading.",
                 )
-            found[f"{path}.{name}".lstrip(".")] = new.to(device=device, dtype=old.dtype)
+            found[wheres[name]] = new.to(device=device, dtype=old.dtype)
     return found
 
 

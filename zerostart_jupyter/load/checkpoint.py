@@ -143,16 +143,9 @@ def open_located(located: Located) -> Checkpoint:
             shards.append(shard)
             begin, table = _header(shard)
             metadata.update(table.metadata)
-            for info in table.tensors:
-                entry = Entry(
-                    info.name,
-                    info.dtype,
-                    info.shape,
-                    number,
-                    begin + info.start,
-                    begin + info.stop,
-                )
-                _admit(entry, entries, located)
+            for name, dtype, shape, start, stop in table.tensors:
+                if _counts(name, path, located, entries):
+                    entries[name] = Entry(name, dtype, shape, number, begin + start, begin + stop)
         for alias, name in located.aliases.items():
             if name in entries:
                 entries.setdefault(alias, entries[name]._replace(name=alias))
@@ -225,6 +218,11 @@ def _header(shard: Shard) -> tuple[int, header.Header]:
     return found
 
 
+def forget_headers() -> None:
+    """Have the next load parse them again, as a new process would."""
+    _PLANNED.clear()
+
+
 def _pread(shard: Shard, count: int, offset: int) -> bytes:
     if shard.arriving is not None:
         shard.arriving.fetch(offset, min(offset + count, shard.identity.size))
@@ -250,15 +248,15 @@ def unreadable(shard: Shard, offset: int, error: OSError) -> LoadError:
     )
 
 
-def _admit(entry: Entry, entries: dict[str, Entry], located: Located) -> None:
-    path = located.files[entry.shard]
-    home = path if located.homes is None else located.homes.get(entry.name, path)
+def _counts(name: str, path: Path, located: Located, entries: Mapping[str, Entry]) -> bool:
+    """Whether the tensor of this name in this file is the checkpoint's."""
+    home = path if located.homes is None else located.homes.get(name, path)
     if home is not path and home != path:  # mostly one object, and to compare paths is slow
-        return  # the index says that another shard's copy counts
-    if entry.name in entries:
-        other = located.files[entries[entry.name].shard]
-        raise _invalid(path, f"tensor {entry.name!r} is in {other.name} too")
-    entries[entry.name] = entry
+        return False  # the index says that another shard's copy counts
+    if name in entries:
+        other = located.files[entries[name].shard]
+        raise _invalid(path, f"tensor {name!r} is in {other.name} too")
+    return True
 
 
 def _complete(entries: Mapping[str, Entry], located: Located) -> None:

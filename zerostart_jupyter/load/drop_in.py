@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ import safetensors.torch
 import torch
 
 from zerostart_jupyter.core.errors import Cancelled, LoadError
+from zerostart_jupyter.core.references import FileIdentity
+from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import loader, slicing, tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, joined, open_located
-from zerostart_jupyter.load.locate import Located
+from zerostart_jupyter.load.located import Located
+from zerostart_jupyter.load.near import brought, far, nearer
 from zerostart_jupyter.load.slicing import Window
 from zerostart_jupyter.load.weights import Weights
 
@@ -46,7 +50,7 @@ def load_file(filename: Name, device: Any = "cpu", **options: Any) -> dict[str, 
     if options.get("backend") != "pread":
         with contextlib.suppress(LoadError):
             place = loader.resolve_device(str(device))
-            return dict(loader.begin(_open(Path(filename)), device=place))
+            return dict(loader.begin(_open(Path(filename), nearer), device=place))
     found = safetensors.torch.load_file(filename, device, **options)
     assert isinstance(found, dict)
     return found
@@ -61,8 +65,28 @@ class OpenFile:
         self.entries = dict(self.checkpoint.entries)
         self._metadata = dict(self.checkpoint.metadata)
         self._closed = False
+        self._near: Checkpoint | None = None
+        self._bringing = threading.Lock()
         weakref.finalize(self, self.checkpoint.close)
         self._batch = _join(self)
+
+    def near(self) -> Checkpoint:
+        """Where tensors are read: in a copy, if the file is far away and there is room for one."""
+        with self._bringing:
+            if self._near is None:
+                self._near = self._brought() or self.checkpoint
+            return self._near
+
+    def _brought(self) -> Checkpoint | None:
+        if not far(self.path):
+            return None
+        # A library may have opened it for its metadata alone, so it is not copied before.
+        with contextlib.suppress(LoadError, OSError):
+            checkpoint = _open(self.path, brought)
+            weakref.finalize(self, checkpoint.close)
+            if FileIdentity.of(self.path) == self.checkpoint.shards[0].identity:
+                return checkpoint
+        return None  # then it is read where it is
 
     def keys(self) -> list[str]:
         """The names, sorted."""
@@ -176,22 +200,22 @@ class _Batch:
             except Cancelled:
                 if not self._alone:
                     raise
-        return loader.read_one(file.checkpoint, entry)
+        return loader.read_one(file.near(), entry)
 
     def part(self, file: OpenFile, entry: Entry, window: Window) -> torch.Tensor:
         """A part of a tensor, and no more of it."""
         self._stop()
         shard = file.checkpoint.shards[0]
         return loader.read_one(
-            file.checkpoint, slicing.cut(entry, window, tensors.dtype_of(entry, shard).itemsize)
+            file.near(), slicing.cut(entry, window, tensors.dtype_of(entry, shard).itemsize)
         )
 
     def _ahead(self) -> Weights | None:
         with self._lock:
             if not self._begun and not self._alone:
-                self._begun = True
                 files = [file for each in self._files if (file := each()) is not None]
-                parts = [file.checkpoint for file in files]
+                parts = [file.near() for file in files]
+                self._begun = True
                 self._weights = loader.begin(
                     joined(_title(self._folder), parts), device="cpu", background=True
                 )
@@ -223,8 +247,10 @@ def _join(file: OpenFile) -> _Batch:
     return batch
 
 
-def _open(path: Path) -> Checkpoint:
-    checkpoint = open_located(Located(path.name, (path,)))
+def _open(
+    path: Path, near: Callable[[Located, Settings], Located] = lambda located, _: located
+) -> Checkpoint:
+    checkpoint = open_located(near(Located(path.name, (path,)), Settings.read()))
     try:
         tensors.refuse_unknown(checkpoint)
     except BaseException:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple, NoReturn
 
 from zerostart_jupyter.load.dtypes import DTYPES
@@ -18,7 +20,12 @@ PREFIX = 8  # bytes: the header's length, little endian
 LIMIT = 100_000_000  # bytes of header at most
 
 _U64 = (1 << 64) - 1
+_METADATA = "__metadata__"
 _FIELDS = ("dtype", "shape", "data_offsets")
+_EXTENT = attrgetter("start", "stop")
+_DEPTH = 127  # objects and lists within each other, the header's own object among them
+_NUMBER = re.compile(r"-?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
+_TENS = 308  # the largest power of ten that is a double
 
 
 class Malformed(ValueError):
@@ -63,13 +70,11 @@ def parse(text: bytes, data: int) -> Header:
     body = _json(text)
     if not isinstance(body, dict):
         raise Malformed("its header is not a JSON object")
-    if isinstance(body, _Repeating) and "__metadata__" in body.repeated:
-        raise Malformed("its header has two __metadata__")
-    metadata = _metadata(body.pop("__metadata__", None))
-    tensors = sorted(
-        (_tensor(name, value) for name, value in body.items()),
-        key=lambda info: (info.start, info.stop),
-    )
+    if isinstance(body, _Repeating) and _METADATA in body.repeated:
+        raise Malformed(f"its header has two {_METADATA}")
+    metadata = _metadata(body.get(_METADATA))
+    infos = {name: _tensor(name, value) for name, value in _pairs(body) if name != _METADATA}
+    tensors = sorted(infos.values(), key=_EXTENT)
     end = 0
     for info in tensors:
         if info.start != end:
@@ -91,6 +96,7 @@ class _Repeating(dict[str, Any]):
     """A JSON object in which a key came twice: serde refuses some of those."""
 
     repeated: frozenset[str]
+    pairs: list[tuple[str, Any]]  # all of them: what is not kept must be valid, too
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -103,7 +109,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         (twice if key in seen else seen).add(key)
     found = _Repeating(plain)
     found.repeated = frozenset(twice)
+    found.pairs = pairs
     return found
+
+
+def _pairs(body: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    return body.pairs if isinstance(body, _Repeating) else body.items()
 
 
 def _json(text: bytes) -> Any:
@@ -129,10 +140,40 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _finite(text: str) -> float:
-    number = float(text)
+    """What serde_json makes of a number: digits beyond 64 bits are dropped, then it is scaled."""
+    matched = _NUMBER.fullmatch(text)
+    assert matched is not None, "json has parsed it"
+    whole, fraction, power = matched.groups(default="")
+    significand, exponent = 0, int(power or 0)
+    for at, digit in enumerate(whole):
+        if significand * 10 + int(digit) > _U64:
+            exponent += len(whole) - at
+            break
+        significand = significand * 10 + int(digit)
+    for digit in fraction:
+        if significand * 10 + int(digit) > _U64:
+            break
+        significand, exponent = significand * 10 + int(digit), exponent - 1
+    if exponent < 0 or significand == 0:
+        return float(text)
+    number = significand * float(f"1e{exponent}") if exponent <= _TENS else math.inf
     if not math.isfinite(number):
         raise ValueError(f"{text[:20]} is out of range")
     return number
+
+
+def _judge(value: Any, depth: int) -> None:
+    """Raise Malformed for what serde refuses of a field that nobody knows."""
+    if type(value) is int and abs(value) > _U64:
+        try:
+            _finite(str(value))
+        except ValueError as error:
+            raise Malformed(f"its header is not JSON: {error}") from error
+    elif isinstance(value, dict | list):
+        if depth > _DEPTH:
+            raise Malformed(f"its header nests deeper than {_DEPTH} levels")
+        for each in value if isinstance(value, list) else (each for _, each in _pairs(value)):
+            _judge(each, depth + 1)
 
 
 def _integer(text: str) -> int | float:
@@ -154,9 +195,11 @@ def _tensor(name: str, value: Any) -> TensorInfo:
         raise Malformed(f"tensor {name!r} is not described by an object")
     if isinstance(value, _Repeating) and not value.repeated.isdisjoint(_FIELDS):
         raise Malformed(f"tensor {name!r} has a field twice")
-    missing = [each for each in _FIELDS if each not in value]
-    if missing:
-        raise Malformed(f"tensor {name!r} has no {missing[0]}")
+    for each in _FIELDS:
+        if each not in value:
+            raise Malformed(f"tensor {name!r} has no {each}")
+    if len(value) > len(_FIELDS):
+        _judge(value, 2)
     shape, offsets = value["shape"], value["data_offsets"]
     if not _naturals(shape):
         raise Malformed(f"tensor {name!r} has the shape {_short(shape)}")
@@ -174,9 +217,12 @@ def _dtype(name: str, value: Any) -> str:
 
 
 def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        type(each) is int and 0 <= each <= _U64 for each in value
-    )
+    if not isinstance(value, list):
+        return False
+    for each in value:  # noqa: SIM110 -- a generator takes twice as long, and there are many
+        if type(each) is not int or not 0 <= each <= _U64:
+            return False
+    return True
 
 
 def _bytes(info: TensorInfo) -> int:

@@ -11,7 +11,7 @@ import torch
 from zerostart_jupyter.core.errors import LoadError
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import MIB, Settings
-from zerostart_jupyter.load import collector, slicing, tensors
+from zerostart_jupyter.load import collector, fresh, slicing, tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, open_checkpoint, unreadable
 from zerostart_jupyter.load.plan import ALIGN, Plan
 from zerostart_jupyter.load.readers import decide, select
@@ -192,6 +192,8 @@ def read_one(checkpoint: Checkpoint, entry: Entry) -> torch.Tensor:
         for each in Plan([entry], block=block).blocks:
             reader.read(each)
         shard.verify()
+        if name == "mmap" and not fresh.viewable(entry):
+            return fresh.read(entry, shard)
         return tensors.view(entry, shard, reader.storage(entry)).contiguous()
     except OSError as error:
         if isinstance(error, LoadError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def load_into(
     Raises WeightsMismatch with the names that do not fit, before anything is read or changed, and
     what `load` raises.
     """
+    wanted = tensors.parse_dtype(dtype)
     replace = assign if assign is not None else _any_meta(module)
     place = resolve_device(device) if device is not None else _place(module)
     devices = _Devices(device_map or {}, place)
@@ -67,35 +69,41 @@ def load_into(
             )
         weights = source
     else:
-        expected = _order(module)
-        checkpoint = open_checkpoint(source, settings)
-        checkpoint.only(lambda name: devices.of(name) != "meta")
-        # What is copied into existing parameters comes from where reading costs no memory.
-        names = {name: devices.of(name) if replace else "cpu" for name in checkpoint.entries}
-        weights = begin(
-            checkpoint,
-            device=names,
-            dtype=tensors.parse_dtype(dtype),
-            reader=reader,
-            background=True,
-            order=expected if layered else (),
-            slices=sharding.ranges(module),
-            settings=settings,
-            hub=hub,
-        )
+        expected, slices = _order(module), sharding.ranges(module)
+        with contextlib.ExitStack() as undo:
+            checkpoint = undo.enter_context(open_checkpoint(source, settings))
+            checkpoint.only(lambda name: devices.of(name) != "meta")
+            # What is copied into existing parameters comes from where reading costs no memory.
+            names = {name: devices.of(name) if replace else "cpu" for name in checkpoint.entries}
+            weights = begin(
+                checkpoint,
+                device=names,
+                dtype=wanted,
+                reader=reader,
+                background=True,
+                order=expected if layered else (),
+                slices=slices,
+                settings=settings,
+                hub=hub,
+            )
+            undo.pop_all()  # the reading closes it
     try:
         buffers = unsaved_in(module, weights.shapes)
         left_out = {name for name in module.state_dict() if devices.of(name) == "meta"}
         placement = Placement(
-            module, replace=replace, strict=strict and not left_out, device=place, buffers=buffers
+            module,
+            replace=replace,
+            strict=strict and not left_out,
+            place=devices.of,
+            buffers=buffers,
         )
         # Names and shapes are known from the headers: a misfit ends here, not after the reading.
         if by_name := _by_name_only(module):
             shapes = {name: weights.shapes[name] for name in weights.shapes if name not in buffers}
             _check(module, placement.with_tied(shapes), weights.title, strict, left_out)
-        computed = rebuilt(module, place, held=buffers)
+        computed = rebuilt(module, devices.of, held=buffers)
         if layered:
-            fill(module, computed, place)
+            fill(module, computed, devices.of)
             _layer(module, weights, placement, by_name=by_name)
             return weights
         weights.wait()
@@ -103,7 +111,7 @@ def load_into(
         if weights is not source:
             weights.cancel()
         raise
-    fill(module, computed, place)
+    fill(module, computed, devices.of)
     placement.everything(weights)
     return weights
 

@@ -6,10 +6,11 @@ import contextlib
 from dataclasses import replace
 from pathlib import Path
 
+from zerostart_jupyter.core.events import Operation, operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Lease
 from zerostart_jupyter.load import filesystem
-from zerostart_jupyter.load.arriving import Arriving
+from zerostart_jupyter.load.arriving import Arriving, Stopped
 from zerostart_jupyter.load.located import Located
 from zerostart_jupyter.load.naming import PICKLED
 
@@ -39,6 +40,35 @@ def nearer(located: Located, settings: Settings) -> Located:
     homes = located.homes and {name: near[path] for name, path in located.homes.items()}
     files = tuple(near[path] for path in located.files)
     return Located(located.title, files, homes, arriving, leases)
+
+
+def brought(located: Located, settings: Settings) -> Located:
+    """What `nearer` gives, with copies that are whole: their locks are held by nobody any more.
+
+    For whoever reads when it likes, while other processes wait for the same files. Raises
+    Cancelled, LoadError.
+    """
+    found = nearer(located, settings)
+    try:
+        for each in found.arriving.values():
+            with operation("load", f"{each.path.name}, copied") as work, contextlib.closing(each):
+                work.on_cancel(each.stop)
+                _complete(each, settings.load_threads, work)
+    except BaseException:
+        found.close()
+        raise
+    return replace(found, arriving={})
+
+
+def _complete(arriving: Arriving, threads: int, work: Operation) -> None:
+    def told(here: int) -> None:
+        work.update("", here, arriving.identity.size)
+
+    try:
+        arriving.complete(threads, told)
+    except Stopped:
+        work.check()
+        raise
 
 
 def far(path: Path) -> bool:

@@ -1,9 +1,9 @@
 """What `python -m zerostart_jupyter.load.pickled SOURCE TARGET` does: a file of torch's pickle
 format becomes a safetensors file.
 
-It runs in a process of its own: the file is mapped, and one that is cut short meanwhile ends that
-process instead of the kernel. It is read by torch's weights-only loader and by nothing else. Says
-on stdout, as JSON, which names share another's bytes, or what is wrong.
+It runs in a process of its own: the file is mapped as a rule, and one that is cut short meanwhile
+ends that process instead of the kernel. It is read by torch's weights-only loader and by nothing
+else. Says on stdout, as JSON, which names share another's bytes, or what is wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from zerostart_jupyter.load import filesystem
 from zerostart_jupyter.load.dtypes import DTYPES
 from zerostart_jupyter.load.words import first_line
 
@@ -53,9 +54,11 @@ def convert(source: Path, target: Path) -> dict[str, str]:
 
 
 def _load(source: Path) -> Any:
+    # Over a network a mapping brings a page at a time; there it is read as a whole.
+    mapped = not filesystem.of_path(source).network
     try:
         try:
-            return torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
         except RuntimeError as error:
             if "mmap" not in str(error):
                 raise

@@ -11,7 +11,7 @@ from torch import nn
 
 from zerostart_jupyter.core.errors import WeightsMismatch
 from zerostart_jupyter.load import sharding
-from zerostart_jupyter.load.buffers import fill
+from zerostart_jupyter.load.buffers import Place, fill
 from zerostart_jupyter.load.weights import Weights
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ class Placement:
     """Puts tensors into a module by name; tied parameters stay tied. Safe from several threads.
 
     `replace` makes parameters of the loaded tensors, else they are copied into. `buffers` are
-    names of tensors for buffers that are in no state dict.
+    names of tensors for buffers that are in no state dict, and `place` says where those belong.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Placement:
         *,
         replace: bool,
         strict: bool,
-        device: str,
+        place: Place,
         buffers: Iterable[str],
     ) -> None:
         self._module = module
         self._replace = replace
         self._strict = strict
-        self._device = device
+        self._place = place
         self.buffers = frozenset(buffers)
         self._ties = ties(module)
         self._tied = {name: names for names in self._ties for name in names}
@@ -46,7 +46,7 @@ class Placement:
     def everything(self, weights: Weights) -> None:
         """Place all, as `load_state_dict` would; raises WeightsMismatch as that raises."""
         given = dict(weights.items())
-        fill(self._module, {name: given.pop(name) for name in self.buffers}, self._device)
+        fill(self._module, {name: given.pop(name) for name in self.buffers}, self._place)
         self._assign("", self.with_tied(given), weights, strict=self._strict)
         for names in self._ties:
             self._tie(names, names[0])
@@ -61,7 +61,7 @@ class Placement:
                     fresh[name] = weights[self.source(name, weights)]
                     self._placed.update(self._tied.get(name, (name,)))
             buffers = {name: fresh.pop(name) for name in self.buffers & fresh.keys()}
-            fill(self._module, buffers, self._device)
+            fill(self._module, buffers, self._place)
             self._assign(path, fresh, weights, strict=False)
             for name in fresh:
                 if name in self._tied:

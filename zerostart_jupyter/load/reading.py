@@ -13,10 +13,10 @@ import torch
 from zerostart_jupyter.core.errors import Cancelled, LoadError, ZerostartError
 from zerostart_jupyter.core.events import Hub, Operation, State, operation
 from zerostart_jupyter.core.settings import MIB
-from zerostart_jupyter.load import tensors
+from zerostart_jupyter.load import fresh, tensors
 from zerostart_jupyter.load.checkpoint import Checkpoint, Entry, unreadable
 from zerostart_jupyter.load.later import Later
-from zerostart_jupyter.load.plan import Block, Plan
+from zerostart_jupyter.load.plan import BETWEEN, Block, Plan
 from zerostart_jupyter.load.quantised import convertible
 from zerostart_jupyter.load.readers import select
 from zerostart_jupyter.load.readers.contract import Reader, Statistics
@@ -25,6 +25,9 @@ from zerostart_jupyter.load.weights import Arrival, Weights
 from zerostart_jupyter.load.words import first_line
 
 STAGING = 512 * MIB  # bytes in flight at most, and so the most that staging takes
+# Bytes of a mapping that are read before somebody looks whether a tensor is waited for, or the
+# load was cancelled.
+STEP = 32 * MIB
 
 
 class Reading:
@@ -49,17 +52,22 @@ class Reading:
         order: Sequence[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
+        self._ways = readers
         self._about = about or {}
         self._device = device
         self._dtype = dtype
-        self._converted = frozenset() if dtype is None else convertible(checkpoint.entries.values())
+        self._converted = _converted(checkpoint, dtype)
         self._hub = hub
+        mapped = set(readers.values()) == {"mmap"}
+        arriving = any(shard.arriving for shard in checkpoint.shards)
+        self._step = STEP if mapped and not arriving else block
         self._plan = Plan(
             checkpoint.entries.values(),
             block=block,
-            budget=None if set(readers.values()) == {"mmap"} else STAGING,  # mmap stages nothing
+            budget=None if mapped else STAGING,  # mmap stages nothing
             order=order,
             apart=None if isinstance(device, str) else self._place,
+            step=self._step,
         )
         size = sum(shard.identity.size for shard in checkpoint.shards)
         threads = min(threads, len(self._plan.blocks))
@@ -203,23 +211,26 @@ class Reading:
 
     def _as_it_is(self, entry: Entry) -> bool:
         """Whether the tensor will be the file's bytes, all of them, where they are mapped."""
-        return (
-            entry.nbytes > 0
-            and entry.window is None
-            and entry.name not in self._converted
-            and self._place(entry.name) == "cpu"
-            and tensors.aligned(entry)
+        return entry.nbytes > 0 and entry.window is None and not self._copied(entry)
+
+    def _copied(self, entry: Entry) -> bool:
+        """Whether bytes that are mapped will be those of the tensor only once they are copied."""
+        return self._ways[place := self._place(entry.name)] == "mmap" and not (
+            place == "cpu" and entry.name not in self._converted and fresh.viewable(entry)
         )
 
     def _work(self) -> None:
         while (block := self._next()) is not None:
-            try:
-                self._bring(block)
-            except BaseException as error:
-                with self._lock:
-                    if not self._stopped.is_set():  # else it is the ending that made it fail
-                        self._error = self._error or _turned(error, block, self._checkpoint)
-                self.stop()
+            self._attempt(block)
+
+    def _attempt(self, block: Block) -> None:
+        try:
+            self._bring(block)
+        except BaseException as error:
+            with self._lock:
+                if not self._stopped.is_set():  # else it is the ending that made it fail
+                    self._error = self._error or _turned(error, block, self._checkpoint)
+            self.stop()
 
     def _next(self) -> Block | None:
         with self._lock:
@@ -230,14 +241,24 @@ class Reading:
                 self._lock.wait()  # the budget is spent until somebody finishes
         return None
 
+    def _between(self) -> Block | None:
+        with self._lock:
+            return self._plan.between()
+
     def _bring(self, block: Block) -> None:
         shard = self._checkpoint.shards[block.shard]
-        self._reader.read(block)
+        for step in block.steps(self._step):
+            if self._stopped.is_set():
+                return
+            self._reader.read(step)
+            while block.number != BETWEEN and (urgent := self._between()) is not None:
+                self._attempt(urgent)
         shard.verify()
         with self._lock:
             whole = self._plan.finish(block)
-            self._done[block.shard] += block.payload
-            self._done_in_all += block.payload
+            if block.number != BETWEEN:
+                self._done[block.shard] += block.payload
+                self._done_in_all += block.payload
             self._lock.notify_all()
         if whole:
             later: Container[str] = self._later or ()
@@ -245,7 +266,7 @@ class Reading:
             # Each call into torch gives the GIL away: threads that make views at once spend ten
             # times as long on waiting for it as on the views.
             with self._making:
-                views = [self._view(entry) for entry in now]
+                views = [None if self._copied(entry) else self._view(entry) for entry in now]
             self.weights._deliver(
                 list(map(self._arrival, now, views)),
                 [entry.name for entry in whole if entry.name in later],
@@ -256,10 +277,15 @@ class Reading:
         shard = self._checkpoint.shards[entry.shard]
         return tensors.view(entry, shard, self._reader.storage(entry))
 
-    def _arrival(self, entry: Entry, as_read: torch.Tensor) -> Arrival:
+    def _arrival(self, entry: Entry, as_read: torch.Tensor | None) -> Arrival:
         shard = self._checkpoint.shards[entry.shard]
-        tensor = self._finished(as_read, entry)
-        if tensor.dtype != as_read.dtype or tensor.nbytes != entry.nbytes:
+        if as_read is None:
+            dtype = self._dtype if entry.name in self._converted else None
+            some = fresh.AT_ONCE if self._prepared else fresh.BESIDE_A_CELL
+            tensor = fresh.read(entry, shard, self._place(entry.name), dtype, at_once=some)
+        else:
+            tensor = self._finished(as_read, entry)
+        if entry.name in self._converted or tensor.nbytes != entry.nbytes:
             return entry.name, tensor, None
         origin = tensors.reference(entry, shard)
         tensors.remember(entry.name, tensor, origin)
@@ -286,6 +312,18 @@ class Reading:
     def _lift(self, names: Iterable[str]) -> None:
         with self._lock:
             self._plan.lift(names)
+
+
+def _converted(checkpoint: Checkpoint, dtype: torch.dtype | None) -> frozenset[str]:
+    """Names of the tensors that will have another type than in their file."""
+    if dtype is None:
+        return frozenset()
+    entries, shards = checkpoint.entries, checkpoint.shards
+    return frozenset(
+        name
+        for name in convertible(entries.values())
+        if tensors.dtype_of(entries[name], shards[entries[name].shard]) != dtype
+    )
 
 
 def _no_threads(error: RuntimeError) -> LoadError:

@@ -1,8 +1,7 @@
-"""Bytes → torch tensors: views where the bytes allow it, copies where they do not."""
+"""Bytes → torch tensors: views of them, their types and shapes, where they are from."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import operator
 
@@ -70,14 +69,12 @@ def parse_dtype(wanted: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def view(entry: Entry, shard: Shard, storage: torch.UntypedStorage) -> torch.Tensor:
-    """A tensor over the bytes, with a version counter of its own; a copy if they are misaligned.
+    """A tensor over the bytes, with a version counter of its own.
 
-    A part of a tensor may lie in it with gaps.
+    They begin where the type may lie. A part of a tensor may lie in them with gaps.
     """
     dtype, shape = _torch_type(entry.dtype) or dtype_of(entry, shard), shape_of(entry, shard)
     strides = _strides(shape) if entry.window is None else entry.window.strides
-    if storage.device == _CPU and storage.data_ptr() % dtype.itemsize:
-        storage = _copy(storage, entry.nbytes)
     if storage.device == _CPU:
         tensor = _nothing(dtype).data  # a quarter of what a new one costs, with its own counter
     else:
@@ -155,9 +152,3 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     for axis in range(len(shape) - 1, 0, -1):
         strides[axis - 1] = strides[axis] * shape[axis]
     return tuple(strides)
-
-
-def _copy(storage: torch.UntypedStorage, count: int) -> torch.UntypedStorage:
-    fresh = allocate(count, "cpu")
-    ctypes.memmove(fresh.data_ptr(), storage.data_ptr(), count)
-    return fresh

@@ -6,6 +6,7 @@ order. What we do not read (files that are not safetensors, torchao's) it reads 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Generator, Iterable
@@ -20,9 +21,11 @@ from vllm.model_executor.model_loader.weight_utils import (
     filter_safetensors_files_by_weight_name,
 )
 
+from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load.checkpoint import open_located
 from zerostart_jupyter.load.loader import begin
 from zerostart_jupyter.load.located import Located
+from zerostart_jupyter.load.near import nearer
 
 
 class ZerostartModelLoader(DefaultModelLoader):  # type: ignore[misc]
@@ -74,12 +77,15 @@ class ZerostartModelLoader(DefaultModelLoader):  # type: ignore[misc]
         self, source: DefaultModelLoader.Source, files: Iterable[str]
     ) -> Generator[tuple[str, torch.Tensor], None, None]:
         located = Located(str(source.model_or_path), tuple(map(Path, files)))
-        checkpoint = open_located(located)
-        # Experts of other ranks are not even read.
-        checkpoint.only(lambda name: not should_skip_weight(name, self.local_expert_ids))
-        weights = begin(checkpoint, device="cpu", reader=self._reader, background=True)
+        with contextlib.ExitStack() as undo:
+            checkpoint = undo.enter_context(open_located(nearer(located, Settings.read())))
+            # Experts of other ranks are not even read.
+            checkpoint.only(lambda name: not should_skip_weight(name, self.local_expert_ids))
+            weights = begin(checkpoint, device="cpu", reader=self._reader, background=True)
+            undo.pop_all()  # the reading closes it
         try:
             for name in weights:
                 yield source.prefix + name, weights[name]
-        finally:
-            weights.cancel()  # does nothing when all has been read
+        except BaseException:  # at the end, a copy of the files may still want its last bytes
+            weights.cancel()
+            raise

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import functools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,10 +19,19 @@ from zerostart_jupyter.load.checkpoint import Checkpoint
 from zerostart_jupyter.load.later import Later
 from zerostart_jupyter.load.readers.contract import Statistics
 from zerostart_jupyter.load.tensors import remember, shape_of
+from zerostart_jupyter.load.words import closest
 
 GIB = 1 << 30
 
 references().hold_with(held.hold)  # snapshots may not know torch, nor us
+
+
+class Progress(NamedTuple):
+    """Bytes of tensors, as they lie in the file."""
+
+    done: int
+    total: int
+
 
 Arrival = tuple[str, torch.Tensor, Reference | None]  # None: not the file's bytes any more
 
@@ -80,6 +88,10 @@ class Weights(Mapping[str, torch.Tensor]):
             self._here[name] = found
         return found
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The tensor, once it has arrived; the default, at once, where there is none."""
+        return self[name] if name in self._entries else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -122,6 +134,11 @@ class Weights(Mapping[str, torch.Tensor]):
     def done(self) -> bool:
         """True once nothing is read any more, whether it went well or not."""
         return self._ended is not None
+
+    @property
+    def progress(self) -> Progress:
+        """How much has arrived, and of how much: `(done, total)` in bytes."""
+        return Progress(self._arrived, self.bytes)
 
     @property
     def seconds(self) -> float:
@@ -213,10 +230,10 @@ class Weights(Mapping[str, torch.Tensor]):
 
     def _check(self, name: str) -> None:
         if name not in self._entries:
-            close = difflib.get_close_matches(str(name), self._names[:20_000], n=1)
+            close = closest(str(name), self._names)
             raise TensorMissing(
                 f"{self.title} has no tensor {name!r}.",
-                remedy=f"Did you mean {close[0]!r}?" if close else "list(weights) shows the names.",
+                remedy=f"Did you mean {close!r}?" if close else "list(weights) shows the names.",
             )
 
     def _await(self, names: list[str] | None, timeout: float | None) -> None:
