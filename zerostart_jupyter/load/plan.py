@@ -19,8 +19,6 @@ from zerostart_jupyter.load.checkpoint import Entry
 ALIGN = 4096  # bytes: the page, and the largest logical block O_DIRECT is known to ask for
 GAP = 1 << 20  # bytes of unwanted data that are cheaper to read than to skip
 FEW = 16  # tensors at most that come between steps: many are faster in the order of the file
-
-
 BETWEEN = -1  # the number of what is no block of the plan
 
 
