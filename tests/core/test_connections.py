@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from zerostart_jupyter.core import connections
-from zerostart_jupyter.core.connections import Connections, basic, origin, shown
+from zerostart_jupyter.core.connections import Connections, basic, origin, shown, whole_number
 
 PATIENCE = 60.0
 Answer = tuple[int, Mapping[str, str], bytes]
@@ -225,3 +225,21 @@ def test_a_redirect_may_lead_to_an_address_that_is_not_quoted(
     server.answers["/a"] = (302, {"Location": "/b c?d=%20\xe9"}, b"")
     server.answers["/b%20c?d=%20%E9"] = (200, {}, b"there")
     assert body(pool, f"{server.url}/a") == b"there"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        (" 17 ", 17),
+        ("\u00b2", None),  # which str.isdigit takes for one
+        ("\u0663", None),
+        ("9" * 5000, None),
+        ("-1", None),
+        ("1.5", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_only_ascii_digits_are_a_number(text: str | None, number: int | None) -> None:
+    assert whole_number(text) == number

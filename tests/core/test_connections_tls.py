@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import random
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import certifi
 import pytest
@@ -171,6 +175,158 @@ def test_through_a_proxy_that_wants_a_password(
         pool.close()
     expected = f"Basic {base64.b64encode(b'ada:secret').decode()}"
     assert Tunnel.asked == [(url.removeprefix("https://").rstrip("/"), expected)]
+
+
+class Veil:
+    """The front of a proxy that speaks TLS; `seen` is what the client said, as behind it."""
+
+    def __init__(self, authority: trustme.CA, behind: int, names: str = "127.0.0.1") -> None:
+        self.seen = b""
+        self.port = 0
+        self._behind = behind
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(names).configure_cert(self._tls)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
+
+    def __enter__(self) -> Veil:
+        self._thread.start()
+        assert self._ready.wait(LONG)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(LONG)
+
+    async def _serve(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._relay, "127.0.0.1", 0, ssl=self._tls)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._over.wait()
+        server.close()
+
+    async def _relay(self, come: asyncio.StreamReader, go: asyncio.StreamWriter) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._behind)
+
+        async def back() -> None:
+            while piece := await reader.read(1 << 16):
+                go.write(piece)
+                await go.drain()
+            go.close()
+
+        answer = asyncio.create_task(back())
+        with contextlib.suppress(OSError):
+            while piece := await come.read(1 << 16):
+                self.seen += piece
+                writer.write(piece)
+            writer.close()
+            await answer
+
+
+@pytest.fixture
+def veiled(
+    authority: trustme.CA, trusted: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], Veil]]:
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    with contextlib.ExitStack() as stack:
+
+        def veil(behind: int) -> Veil:
+            made = stack.enter_context(Veil(authority, behind))
+            for scheme in ("HTTP", "HTTPS"):
+                address = f"https://ada:secret@127.0.0.1:{made.port}"
+                monkeypatch.setenv(f"{scheme}_PROXY", address)
+                monkeypatch.setenv(f"{scheme.lower()}_proxy", address)
+            return made
+
+        yield veil
+
+
+WORD = base64.b64encode(b"ada:secret")
+
+
+def test_a_proxy_under_tls_is_told_nothing_in_clear_text(
+    pool: Connections, veiled: Callable[[int], Veil]
+) -> None:
+    with running(Answering, None) as port:  # a proxy, as far as a GET shows
+        veil = veiled(port)
+        assert body(pool, "http://index.test/") == BODY
+        assert body(pool, "http://index.test/") == BODY
+        pool.close()
+    assert veil.seen.count(b"GET http://index.test/ HTTP/1.1\r\n") == 2
+    assert WORD in veil.seen
+
+
+def test_what_is_secret_goes_through_a_proxy_under_tls_twice_wrapped(
+    pool: Connections, veiled: Callable[[int], Veil], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tunnel, "asked", [], raising=False)
+    with running(Tunnel, None) as port:
+        veil = veiled(port)
+        assert [body(pool, url) for _ in range(3)] == [BODY] * 3
+        pool.close()
+    address = url.removeprefix("https://").rstrip("/")
+    assert Tunnel.asked == [(address, f"Basic {WORD.decode()}")]  # once: it is used again
+    assert veil.seen.startswith(f"CONNECT {address} HTTP/1.".encode())
+    assert b"GET" not in veil.seen
+
+
+def test_a_lot_goes_through_it(
+    pool: Connections,
+    veiled: Callable[[int], Veil],
+    authority: trustme.CA,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = random.Random(5).randbytes(8 << 20)
+
+    class Large(Answering):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    monkeypatch.setattr(Tunnel, "asked", [], raising=False)
+    with running(Large, tls) as target, running(Tunnel, None) as port:
+        veiled(port)
+        with pool.get(f"https://127.0.0.1:{target}/", {"X-Long": "x" * 60_000}) as response:
+            assert response.read(len(content)) == content
+        pool.close()
+
+
+def test_a_proxy_that_cannot_be_trusted_is_told_nothing(
+    pool: Connections, url: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(Tunnel, None) as port, Veil(authority, port) as veil:
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"https://ada:secret@127.0.0.1:{veil.port}")
+            with pytest.raises(ssl.SSLCertVerificationError):
+                body(pool, url.replace("https", scheme))
+    assert veil.seen == b""
+
+
+def test_abort_breaks_a_tunnel(
+    pool: Connections, veiled: Callable[[int], Veil], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tunnel, "asked", [], raising=False)
+    with running(Tunnel, None) as port:
+        veiled(port)
+        response = pool.get(url, {})
+        pool.abort()
+        response.close()
+        deadline = time.monotonic() + LONG
+        while any(each.name == "zerostart-tunnel" for each in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_the_ports_of_proxies_that_name_none(pool: Connections, trusted: Path) -> None:
+    asked = urlsplit("https://index.test/")
+    for address, port in (("http://proxy.test", 80), ("https://proxy.test", 443)):
+        assert pool._connect(asked, urlsplit(address)).port == port
+    assert pool._connect(urlsplit("http://index.test/"), urlsplit("https://proxy.test")).port == 443
 
 
 def test_a_body_is_read_into_what_is_given(

@@ -143,6 +143,10 @@ ARCHIVES: dict[str, Case] = {
         ),
         "it would inflate",
     ),
+    "a member that is nothing but padding": Case(
+        changed(CODE, data=b"\0\0\0\xff\xff" * 30_000 + b"\3\0", size=0, crc=0),
+        "0 bytes were deflated to 150002",
+    ),
     "members within each other": Case(overlapping(12), "overlaps"),
     "one member's bytes for two": Case(patched(whole(), b"PK\1\2", 42, "<I", 0), "overlaps"),
     # headers
@@ -175,6 +179,7 @@ ARCHIVES: dict[str, Case] = {
     "a damaged extra field": Case(changed(CODE, extra=b"\1\0\x20\0ab"), "damaged extra"),
     "half an extra field": Case(changed(CODE, extra=b"\1\0"), "damaged extra"),
     "bytes between members": Case(changed(CODE, gap=b"junk"), "bytes between"),
+    "many bytes between members": Case(changed(CODE, gap=bytes(100_000)), "bytes between"),
     "a member nobody lists between two": Case(
         changed(CODE, gap=pack([Entry("evil.py", b"x")])[:40]), "bytes between"
     ),

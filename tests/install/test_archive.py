@@ -187,6 +187,29 @@ def test_a_directory_that_would_fill_the_memory_is_not_read(count: int, size: in
         find_end(tail, stop + len(tail) - 200, "pkg.whl")
 
 
+@pytest.mark.parametrize(
+    ("packed", "reason"), [(31, "bytes between 'a'"), (1 << 50, "10 bytes were deflated to")]
+)
+def test_a_record_of_a_pebibyte_is_refused_before_anything_is_planned(
+    packed: int, reason: str
+) -> None:
+    """A server may claim any total, and a directory at its end that goes with it."""
+    plain = pack([Entry("a", b"0123456789", packed=packed, wide=True)])
+    directory = plain[plain.index(b"PK\1\2") : -22]
+    start = 1 << 50
+    if packed == start:
+        start += 30 + len("a") + 20  # so that the record fits
+    stop = start + len(directory)
+    wide = struct.pack(
+        "<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, len(directory), start
+    ) + struct.pack("<4sIQI", b"PK\6\7", 0, stop, 1)
+    short = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    tail = directory + wide + short
+    end = find_end(tail, start + len(tail), "pkg.whl")
+    with pytest.raises(WheelRejected, match=reason):
+        read_directory(directory, end, "pkg.whl")
+
+
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_no_change_of_a_byte_is_accepted_unnoticed(data: st.DataObject) -> None:

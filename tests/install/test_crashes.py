@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,13 +38,22 @@ print(json.dumps(install(request=request, settings=settings, activate=False).as_
 """
 
 
+SMALL = [f"zs-small-{number}" for number in range(14)]  # enough for processes that pack
+
+
 def wheels() -> list[Wheel]:
     many = {f"zs_many/{n}.txt": noise(2000, n) for n in range(150)}
     return [
-        make("zs-crash", requires=["zs-many", "zs-blob"]),
+        make("zs-crash", requires=["zs-many", "zs-blob", *SMALL]),
+        *(make(name, files=small(name)) for name in SMALL),
         make("zs-many", files={"zs_many/__init__.py": b"", **many}),
         make("zs-blob", files={"zs_blob/__init__.py": b"", "zs_blob/blob": noise(4 << 20)}),
     ]
+
+
+def small(name: str) -> dict[str, bytes]:
+    module = name.replace("-", "_")
+    return {f"{module}/__init__.py": b"", f"{module}/data": noise(90_000, len(name))}
 
 
 def start(index: Index, cache: Path, *more: str) -> subprocess.Popen[str]:
@@ -66,14 +76,34 @@ def finish(index: Index, cache: Path, *more: str) -> Path:
 
 
 def digest(environment: Path) -> dict[str, str]:
-    """Content and mode of every file, by place; what names this very place left out."""
+    """Content and mode of every file, by place; what is about this very place, or the processes
+    that made it, left out."""
     found = {}
     for path in sorted(environment.rglob("*")):
         name = str(path.relative_to(environment))
-        if path.is_file() and name not in ("entry.json", ".zerostart/used"):
+        ours = name in ("entry.json", ".zerostart/used") or name.startswith(".zerostart/children/")
+        if path.is_file() and not ours:
             content = path.read_bytes().replace(str(environment).encode(), b"ENV")
             found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(content).hexdigest()}"
     return found
+
+
+def packers(process: int) -> set[int]:
+    """The processes that pack for this one."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == process and b"install.packing" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+    return found
+
+
+def lives(process: int) -> bool:
+    try:
+        return b"install.packing" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class Chaos:
@@ -82,6 +112,8 @@ class Chaos:
 
     A point below 1 is a share of the bytes that an install takes from the index; from 1 on it is
     a share of the files that are in its environment in the end.
+
+    `packed` counts the processes seen that pack; they are in groups of their own.
     """
 
     def __init__(self, index: Index, tmp_path: Path) -> None:
@@ -92,26 +124,39 @@ class Chaos:
         self._whole = digest(finish(index, tmp_path / "reference"))
         self._bytes = sum(len(wheel.data) for wheel in index.wheels.values())
         assert len(self._whole) > 150
+        self.packed = 0
 
     def _misbehave(self) -> None:
         for number, wheel in enumerate(self._index.wheels.values()):
             how = self._index.of(wheel)
             how.pace = 16 << 20
             how.cut_after, how.spare_wholes = 700_000, True
-            how.answers = [(503, {"Retry-After": "0"})] * number
+            how.answers = [(503, {"Retry-After": "0"})] * (number % 3)
 
-    def crash_and_finish(self, number: int, point: float) -> bool:
-        """Kill an install there, check the cache, finish; True if the environment was not whole."""
+    def crash_and_finish(self, number: int, point: float, victims: str = "install") -> bool:
+        """Kill an install there, check the cache, finish; True if the environment was not whole.
+
+        `victims` are the "install", its "packers", or "both"; without packers it goes on alone.
+        """
         cache = self._folder / f"cache{number}"
         self._misbehave()
         process = start(self._index, cache)
         before = self._index.sent
         deadline = time.monotonic() + PATIENCE
+        helpers: set[int] = set()
         while not self._reached(point, before, cache) and process.poll() is None:
             assert time.monotonic() < deadline
+            helpers |= packers(process.pid)
             time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=PATIENCE)
+        helpers |= packers(process.pid)
+        self.packed += len(helpers)
+        for helper in helpers if victims != "install" else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(helper, signal.SIGKILL)
+        if victims != "packers":
+            os.killpg(process.pid, signal.SIGKILL)
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert victims != "packers" or process.returncode == 0, errors
         marked = [entry.path for entry in Store(cache).entries("environments")]
         for path in marked:
             assert digest(path) == self._whole
@@ -119,6 +164,9 @@ class Chaos:
             assert (entry.path / "manifest.json").exists()
         self._misbehave()
         assert digest(finish(self._index, cache)) == self._whole
+        while any(map(lives, helpers)):  # none outlives whom it packs for
+            assert time.monotonic() < deadline + PATIENCE
+            time.sleep(0.01)
         Store(cache).sweep()
         assert not list(cache.glob("*/.staging-*"))
         return not marked
@@ -132,22 +180,28 @@ class Chaos:
 
 def test_killed_at_some_points(index: Index, tmp_path: Path) -> None:
     chaos = Chaos(index, tmp_path)
-    points = [0.0, 0.3, 0.8, 1.5]
-    assert [chaos.crash_and_finish(*each) for each in enumerate(points)][:2] == [True, True]
+    points = [(0.0, "install"), (0.3, "both"), (0.8, "install"), (0.5, "packers"), (1.5, "both")]
+    cut = [chaos.crash_and_finish(at, *point) for at, point in enumerate(points)]
+    assert cut[:2] == [True, True]
+    assert not cut[3]  # who loses its packers packs by itself
+    assert chaos.packed
 
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_points(index: Index, tmp_path: Path) -> None:
     seed = int(os.environ.get("ZS_TEST_SEED", "20"))
     chance = random.Random(seed)
-    points = [round(chance.uniform(0.0, 1.9), 3) for _ in range(20)]
+    victims = ["install", "packers", "both"]
+    points = [(round(chance.uniform(0.0, 1.9), 3), chance.choice(victims)) for _ in range(20)]
     print(f"seed {seed} (ZS_TEST_SEED), points {points}")
     chaos = Chaos(index, tmp_path)
     cut = []
-    for number, point in enumerate(points):
-        print(f"killed at {point}")
-        cut.append(chaos.crash_and_finish(number, point))
-    assert all(was for was, point in zip(cut, points, strict=True) if point < 0.5)
+    for number, (point, whom) in enumerate(points):
+        print(f"{whom} killed at {point}")
+        cut.append(chaos.crash_and_finish(number, point, whom))
+    early = [point < 0.5 and whom != "packers" for point, whom in points]
+    assert all(was for was, sooner in zip(cut, early, strict=True) if sooner)
+    assert chaos.packed
 
 
 def test_a_process_takes_up_what_a_living_one_has(index: Index, tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def test_our_own_options_win() -> None:
     assert found == ("--default-index", "https://own", "--find-links", "/own", "--offline")
 
 
+def test_what_a_request_names_itself_is_known_to_our_connections() -> None:
+    environ = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://pip"}
+    found = read_indexes(IndexOptions(named=("https://own",)), environ)
+    assert found.arguments == ("--default-index", "https://pip")
+    assert found.urls == ("https://pip", "https://own")
+    found = read_indexes(IndexOptions(named=("https://own",), names_default=True), environ)
+    assert found.arguments == ()
+    assert found.urls == ("https://own",)
+
+
 @pytest.mark.parametrize("name", ["UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX"])
 def test_uvs_settings_win_over_pips(name: str) -> None:
     environ = {

@@ -404,6 +404,26 @@ def test_what_is_imported_constrains_the_answer(
         bring("zs-user>=9", "zs-held>=2")  # all of them are named, in one line
 
 
+def test_what_an_answer_under_constraints_brings_is_looked_at_too(
+    bring: Bring, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keeping the first distribution takes an older zs-top, which wants another second one."""
+    names = ["zs-first", "zs-second"]
+    publish(index, *(make(name, version) for name in names for version in ("1.0", "2.0")))
+    publish(index, make("zs-top", "3.0", requires=["zs-first>=2"]))
+    publish(index, make("zs-top", "2.0", requires=["zs-first==1.0", "zs-second>=2"]))
+    base = tmp_path / "base" / "site-packages"
+    subprocess_install(index, base, "zs-first==1.0", "zs-second==1.0")
+    monkeypatch.syspath_prepend(str(base))
+    for name in names:
+        importlib.import_module(name.replace("-", "_"))
+    with pytest.raises(AlreadyImported, match=r"zs_first from .*, zs_second from .*needed: 2\.0"):
+        bring("zs-top")
+    publish(index, make("zs-top", "1.0", requires=["zs-first", "zs-second"]))
+    found = bring("zs-top")
+    assert dict(found.distributions) == {"zs-first": "1.0", "zs-second": "1.0", "zs-top": "1.0"}
+
+
 def test_what_is_only_installed_constrains_nothing(
     bring: Bring, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,10 +438,10 @@ def test_what_is_only_installed_constrains_nothing(
     assert importlib.import_module("zs_other_name").V == 2  # never the older one, meanwhile
 
 
-def subprocess_install(index: Index, target: Path, spec: str) -> None:
+def subprocess_install(index: Index, target: Path, *specs: str) -> None:
     from zerostart_jupyter.install.resolve import find_uv
 
-    command = [find_uv(), "pip", "install", "--quiet", "--target", str(target), spec]
+    command = [find_uv(), "pip", "install", "--quiet", "--target", str(target), *specs]
     command += ["--default-index", index.url, "--python", sys.executable]
     subprocess.run(command, check=True, timeout=PATIENCE)
 

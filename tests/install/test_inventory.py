@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
 import time
+from typing import Any
+
+import pytest
 
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import make
 from tests.servers.index import Index
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import capabilities, installation
+from zerostart_jupyter.install import capabilities, environment, installation, unpack
 from zerostart_jupyter.install.inventory import inventory, prune
 
 
@@ -43,6 +47,55 @@ def test_what_was_used_lately_is_kept(bring: Bring, index: Index, store: Store) 
     os.utime(found.environment / ".zerostart" / "used", (long_ago, long_ago))
     prune(store, days=1)
     assert not found.environment.exists()
+
+
+def test_what_is_handed_out_without_being_put_on_the_path_is_kept_too(
+    bring: Bring, index: Index, store: Store
+) -> None:
+    """`zerostart install` every day, say."""
+    publish(index, make("zs-i6"))
+    found = bring("zs-i6", activate=False)
+    installation._leases.pop(str(found.environment)).close()
+    long_ago = time.time() - 40 * 86400
+    marker = found.environment / "entry.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "created": long_ago}))
+    bring("zs-i6", activate=False)
+    installation._leases.pop(str(found.environment)).close()
+    prune(store, days=30)
+    assert found.environment.exists()
+    os.utime(found.environment / ".zerostart" / "used", (long_ago, long_ago))
+    prune(store, days=30)
+    assert not found.environment.exists()
+
+
+@pytest.mark.parametrize("when", ["looked up", "its files", "its scripts"])
+def test_a_wheel_that_is_pruned_while_it_is_linked_is_fetched_again(
+    when: str, bring: Bring, index: Index, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make("zs-i7", entry_points="[console_scripts]\nzs-i7 = zs_i7:main\n")
+    publish(index, wheel, make("zs-i8"))
+    first = bring("zs-i7", activate=False)  # another environment will want the wheel, too
+    place = {
+        "looked up": (unpack.StoredWheel, "metadata"),
+        "its files": (environment.Environment, "_bring"),
+        "its scripts": (environment.Environment, "_finish"),
+    }[when]
+    true = getattr(*place)
+    left = [True]
+
+    def pruned(*given: Any, **more: Any) -> Any:
+        if left and store.path("wheels", wheel.sha256).exists():
+            left.clear()
+            installation._leases.pop(str(first.environment)).close()
+            prune(store, days=0)
+            assert not store.path("wheels", wheel.sha256).exists()
+        return true(*given, **more)
+
+    monkeypatch.setattr(*place, pruned)
+    found = bring("zs-i7", "zs-i8", activate=False)
+    assert not left
+    assert (found.site_packages / "zs_i7.py").exists() or (found.site_packages / "zs_i7").exists()
+    assert (found.bin / "zs-i7").exists()
 
 
 def test_the_doctor_knows_uv_cache_links_room_and_index(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import Wheel, make, noise
-from tests.servers.index import Index
+from tests.servers.index import Behaviour, Index
 from zerostart_jupyter.core.errors import (
     DigestMismatch,
     NetworkError,
@@ -103,6 +104,35 @@ def test_ranges_of_a_compressed_transfer_are_not_believed(
     assert whole(bring("zs-net"))
 
 
+def test_a_compressed_transfer_that_grows_without_end_is_left(index: Index) -> None:
+    bomb = Wheel("zs-bomb", "1.0", "zs_bomb-1.0-py3-none-any.whl", bytes(140 << 20))
+    publish(index, bomb)
+    index.of(bomb).gzip = True
+    largest = given = 0
+
+    def write(at: int, block: memoryview) -> None:
+        nonlocal largest, given
+        largest, given = max(largest, len(block)), given + len(block)
+
+    with (
+        contextlib.closing(Connections(Indexes(), 5)) as connections,
+        pytest.raises(NetworkError, match=r"zs_bomb.*its content coding makes"),
+    ):
+        source.HttpSource(connections, index.file_url(bomb), threading.Event()).spool(write)
+    assert largest <= source.BLOCK
+    assert given <= 101 << 20
+    assert len(index.ranges) == 1  # which is no reason to ask again
+
+
+def test_a_damaged_compressed_transfer_is_told_as_one(
+    index: Index, wheel: Wheel, bring: Bring
+) -> None:
+    index.of(wheel).ranges = False
+    index.of(wheel).gzip = index.of(wheel).damage = True
+    with pytest.raises(NetworkError, match="content coding is damaged"):
+        bring("zs-net")
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(
     status: int, index: Index, wheel: Wheel, bring: Bring
@@ -136,6 +166,19 @@ def test_retry_after_is_honoured(form: str, index: Index, wheel: Wheel) -> None:
     assert tail.data == wheel.data[-100:]
     assert len(stop.waited) == 1
     assert 6 < stop.waited[0] <= 8
+
+
+@pytest.mark.parametrize("form", ["\u00b2", "9" * 5000, "-1", "1e3", "Mon, 99 Foo", ""])
+def test_a_retry_after_that_says_nothing_is_passed_over(
+    form: str, index: Index, wheel: Wheel
+) -> None:
+    index.of(wheel).answers = [(503, {"Retry-After": form})]
+    stop = _Noting()
+    with contextlib.closing(Connections(Indexes(), 5)) as connections:
+        tail = source.HttpSource(connections, index.file_url(wheel), stop).tail(100)
+    assert tail.data == wheel.data[-100:]
+    assert len(stop.waited) == 1
+    assert stop.waited[0] < 1
 
 
 def test_a_busy_server_is_given_up_in_the_end(
@@ -219,6 +262,54 @@ def test_a_shifted_range_is_not_believed(index: Index, wheel: Wheel, bring: Brin
     index.of(wheel).shift = -10
     with pytest.raises((NetworkError, DigestMismatch)):
         bring("zs-net")
+
+
+ODD = {
+    "none": {"content_range": ""},
+    "no total": {"content_range": "bytes 0-9/*"},
+    "another unit": {"content_range": "items 0-9/10"},
+    "backwards": {"content_range": "bytes 9-0/10"},
+    "more digits than a number has": {"content_range": f"bytes 0-9/{'9' * 5000}"},
+    "parts": {"multipart": True},
+}
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("odd", ODD)
+def test_a_range_that_does_not_say_what_it_is_is_not_believed(
+    odd: str, before: int, index: Index, wheel: Wheel, bring: Bring
+) -> None:
+    index.behaviour[wheel.filename] = Behaviour(true_ranges=before, **ODD[odd])  # type: ignore[arg-type]
+    assert whole(bring("zs-net"))
+    assert (f"/files/{wheel.filename}", None) in index.ranges  # had as a whole
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_connections_that_are_reset_are_no_end(
+    ranges: bool, index: Index, wheel: Wheel, bring: Bring
+) -> None:
+    index.of(wheel).ranges = ranges
+    index.of(wheel).resets = 4
+    assert whole(bring("zs-net"))
+    assert index.of(wheel).resets == 0
+
+
+def test_a_server_that_bears_less_is_asked_for_less_at_once(
+    index: Index, bring: Bring, settings: Settings
+) -> None:
+    crowd, bears = 12, 4
+    large = make("zs-net", files={"zs_net.bin": noise(24 << 20)})
+    publish(index, large)
+    many = settings.with_(parallel_downloads=crowd, no_head_start=True, window_mb=64)
+    request = gather(["zs-net"], index=IndexOptions(index_url=index.url))
+    plan(request, settings=many)
+    how = index.of(large)
+    how.most_at_once, how.pace, how.crowd = bears, 16 << 20, crowd
+    found = bring("zs-net", settings=many)
+    assert (found.site_packages / "zs_net.bin").read_bytes() == noise(24 << 20)
+    peak = index.at_once.index(crowd)
+    assert max(index.at_once) == crowd
+    assert max(index.at_once[peak + 1 :]) <= crowd // 2
 
 
 def test_redirects_are_followed_and_renewed(index: Index, wheel: Wheel, bring: Bring) -> None:

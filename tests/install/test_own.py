@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.install.conftest import publish
-from tests.install.wheels import make
+from tests.install.wheels import make, noise
 from tests.servers.index import Index
 from zerostart_jupyter.core.errors import EnvironmentRefused
 from zerostart_jupyter.install import own
@@ -212,3 +214,58 @@ def test_what_has_no_record_is_named(kernel: Kernel, index: Index) -> None:
     said = kernel.install("zs-egg")
     assert said["error"] == "EnvironmentRefused"
     assert "pip uninstall zs-egg" in str(said["message"])
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.install import IndexOptions, gather, install
+request = gather(["zs-own"], index=IndexOptions(index_url=sys.argv[1]))
+settings = Settings.read(cache=Path(sys.argv[2]), chunk_mb=1)
+found = install(request=request, into_kernel=True, wait=False, settings=settings)
+child = os.fork()
+if child == 0:
+    try:
+        import zs_own
+        print(zs_own.NAME, flush=True)
+    except ImportError as error:
+        print(type(error).__name__, flush=True)
+    os._exit(0)
+print("forked", flush=True)
+if sys.stdin.readline() == "cancel\\n":
+    found.cancel()
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("cancel", r"\w*ImportError|\w*NotFoundError"), ("go", "zs-own")]
+)
+def test_a_forked_child_waits_as_long_as_somebody_brings_it(
+    kernel: Kernel, index: Index, word: str, said: str
+) -> None:
+    code = b"NAME = 'zs-own'\n"
+    wheel = make("zs-own", files={"zs_own/__init__.py": code, "zs_own/data": noise(3 << 20)})
+    publish(index, wheel)
+    hold = index.of(wheel).hold = threading.Event()
+    with subprocess.Popen(
+        [kernel.root / "bin" / "python", "-c", FORKED, index.url, kernel.cache],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "forked\n"
+        if word == "go":
+            hold.set()
+        try:
+            out, _ = process.communicate(f"{word}\n", timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        finally:
+            hold.set()
+    assert re.fullmatch(said, out.strip())
+    assert list(kernel.cache.glob("*/.staging-*")) == []

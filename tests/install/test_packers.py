@@ -64,11 +64,13 @@ def halves(wheel: Wheel) -> list[memoryview]:
 
 def tree(root: Path) -> dict[str, tuple[int, bytes]]:
     """Mode and content of each file, but for the root's own name, which a program begins with,
-    and the digest that RECORD has of such a program."""
+    and the digests that RECORD has of such programs."""
     return {
         str(path.relative_to(root)): (
             path.stat().st_mode,
-            re.sub(rb"(zs-say),.*", rb"\1", path.read_bytes().replace(os.fsencode(root), b"")),
+            re.sub(
+                rb"(zs-say|zs-run),.*", rb"\1", path.read_bytes().replace(os.fsencode(root), b"")
+            ),
         )
         for path in sorted(root.rglob("*"))
         if path.is_file() and not path.is_symlink()

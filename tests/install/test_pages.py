@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -70,6 +72,27 @@ class TestReading:
     def test_whatever_json_comes_is_no_error(self, body: object) -> None:
         text = json.dumps({"files": [body]}).encode()
         assert isinstance(files(text, "application/json", ADDRESS), list)
+
+    def test_a_name_that_no_file_can_have_is_left_out(self) -> None:
+        tags = ".".join(f"py{n}" for n in range(100))
+        page = anchor(f"zs_x-1.0-{tags}-{tags}-{tags}.whl")
+        assert files(page.encode(), "text/html", ADDRESS) == []
+
+    def test_brackets_without_end_are_no_error(self) -> None:
+        assert files(b"[" * 1_000_000, "application/json", ADDRESS) == []
+
+    @pytest.mark.parametrize("unit", ["<a ", "x", "x=", "x = ", "x='", " ", "<a x>y ", "<a x> "])
+    @pytest.mark.parametrize("start", ["", "<a ", "<a x>"])
+    def test_a_page_takes_time_by_its_length_and_not_by_its_square(
+        self, start: str, unit: str
+    ) -> None:
+        """In a process of its own, which can be ended: the square of this length takes hours."""
+        code = (
+            "import sys\nfrom zerostart_jupyter.install.pages import LARGEST, files\n"
+            "start, unit = sys.argv[1:]\nbody = start + unit * (LARGEST // 8 // len(unit)) + '>'\n"
+            "assert files(body.encode(), 'text/html', 'https://index.test/') == []"
+        )
+        subprocess.run([sys.executable, "-c", code, start, unit], check=True, timeout=90)
 
 
 class TestChoosing:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zerostart_jupyter.core.errors import RequirementError
+from zerostart_jupyter.install import tables
 from zerostart_jupyter.install.requirements import Request, gather, script_request
 
 BLOCK = '# /// script\n# dependencies = ["a>=1", "b"]\n# requires-python = ">=3.8"\n# ///\n'
@@ -85,14 +90,83 @@ def test_a_scripts_block_comes_before_its_project(tmp_path: Path) -> None:
     assert gather(start=script).specs == ("a>=1", "b")
 
 
-def test_a_script_with_uvs_own_tables_is_left_to_uv(tmp_path: Path) -> None:
-    script = tmp_path / "s.py"
-    script.write_text(
-        '# /// script\n# dependencies = ["a"]\n# [tool.uv]\n# offline = true\n# ///\n'
+def test_a_block_with_tables_of_uvs_becomes_a_project_of_uvs(tmp_path: Path) -> None:
+    block = (
+        '# /// script\n# dependencies = ["a"]\n# [tool.other]\n# x = 1\n# [tool.uv]\n'
+        '# find-links = ["./here", "https://h/x"]\n# exclude-newer = 2024-01-02T03:04:05Z\n'
+        '# [tool.uv.sources]\n# a = { path = "../\u00e9" }\n# [[tool.uv.index]]\n'
+        '# url = "https://h/simple"\n# explicit = true\n# ///\n'
     )
-    found = script_request(script)
-    assert found is not None
-    assert (found.specs, found.files) == ((), (script,))
+    script, notebook = tmp_path / "s.py", tmp_path / "n.ipynb"
+    script.write_text(block)
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": block}]}))
+    for found in (
+        script_request(script),
+        gather(start=script),
+        gather(start=tmp_path, notebook=notebook),
+        gather(start=tmp_path, text=block),
+        gather(start=tmp_path, executed=[block]),
+    ):
+        assert found is not None
+        assert (found.specs, found.files, found.empty) == ((), (), False)
+        assert found.project in "".join(found.parts())
+        body = tomllib.loads(found.project)
+        assert body["project"]["dependencies"] == ["a"]
+        assert body["tool"]["uv"] == {
+            "find-links": [str(tmp_path / "here"), "https://h/x"],
+            "exclude-newer": datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC),
+            "sources": {"a": {"path": str(tmp_path / "../\u00e9")}},
+            "index": [{"url": "https://h/simple", "explicit": True}],
+        }
+        assert (found.index.named, found.index.names_default) == (("https://h/simple",), False)
+
+
+def test_a_block_with_tables_of_others_is_a_plain_one() -> None:
+    found = gather(text='# /// script\n# dependencies = ["a"]\n# [tool.black]\n# x = 1\n# ///\n')
+    assert (found.specs, found.project) == (("a",), "")
+
+
+def test_settings_around_a_block_still_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UV_NO_CONFIG")
+    block = (
+        '# /// script\n# [[tool.uv.index]]\n# url = "https://own/simple"\n'
+        '# [tool.uv]\n# prerelease = "allow"\n# ///\n'
+    )
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.uv]\nprerelease = "disallow"\nno-build = true\n'
+        'index = [{ url = "packages" }]\nsources = { a = { path = "a" } }\n'
+    )
+    below = tmp_path / "below"
+    below.mkdir()
+    found = tomllib.loads(gather(start=below, text=block).project)["tool"]["uv"]
+    assert found == {
+        "prerelease": "allow",
+        "no-build": True,
+        "index": [{"url": "https://own/simple"}, {"url": str(tmp_path / "packages")}],
+    }
+    other = tmp_path / "uv.toml"
+    other.write_text("offline = true\n")
+    monkeypatch.setenv("UV_CONFIG_FILE", str(other))
+    found = tomllib.loads(gather(start=below, text=block).project)["tool"]["uv"]
+    assert found == {
+        "offline": True,
+        "prerelease": "allow",
+        "index": [{"url": "https://own/simple"}],
+    }
+
+
+@given(
+    st.recursive(
+        st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(st.characters(codec="utf-8")),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner)
+        ),
+    )
+)
+def test_what_is_written_for_uv_is_read_as_it_was(value: object) -> None:
+    assert tomllib.loads(f"x = {tables._toml(value)}") == {"x": value}
 
 
 def test_nothing_found_says_where_it_looked(

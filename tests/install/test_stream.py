@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import shutil
 import struct
 import tempfile
 import zlib
@@ -19,10 +21,13 @@ from tests.install.straight import locked
 from tests.install.test_archive import GOOD, unpack
 from tests.install.test_hostile import everything
 from tests.install.wheels import Entry, Wheel, members, noise, pack
-from zerostart_jupyter.core.errors import WheelRejected
+from zerostart_jupyter.core.errors import DigestMismatch, WheelRejected
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import stream as stream_module
+from zerostart_jupyter.install.archive import End, find_end, read_directory
 from zerostart_jupyter.install.environment import Environment
 from zerostart_jupyter.install.intake import Intake
+from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.segments import Buffers
 from zerostart_jupyter.install.source import NoRanges, Report, Tail
 from zerostart_jupyter.install.stream import Stream, Unstreamable
@@ -234,3 +239,122 @@ def test_an_end_without_end_is_refused(tmp_path: Path) -> None:
         stream.feed(block)
     with pytest.raises(WheelRejected, match="no end"):
         stream.feed(block)
+
+
+class Endless:
+    """A body that goes on for as long as it is read, up to a hundred times what it may have."""
+
+    def __init__(self, start: bytes, again: bytes, most: int = 1 << 30) -> None:
+        self.given = 0
+        self._start, self._again, self._most = start, memoryview(again), most
+
+    def tail(self, count: int) -> Tail:
+        raise NoRanges(self)
+
+    def read(self, start: int, into: memoryview, report: Report) -> None:
+        raise AssertionError("nothing is left to be read")
+
+    def spool(self, write: Report) -> int:
+        self.given = 0
+        piece = memoryview(self._start)
+        while self.given < self._most:
+            write(self.given, piece)
+            self.given, piece = self.given + len(piece), self._again
+        return self.given
+
+
+def record(content: bytes, **about: object) -> bytes:
+    """A member's record, as it stands in a file."""
+    whole = pack([Entry("zs_bad/0", content, **about)])  # type: ignore[arg-type]
+    return whole[: whole.index(b"PK\1\2")]
+
+
+def refusal(store: Store, source: Endless, size: int | None = None) -> Exception:
+    about = Locked("zs-bad", "1.0", "zs_bad-1.0-py3-none-any.whl", "", "0" * 64, size)
+    intake = Intake(store, about, source, 1 << 20, lambda _: None, Buffers(1 << 20))
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            intake.open()
+    finally:
+        intake.abandon(keep=False)
+    assert store.sweep() == 0
+    return caught.value
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_no_more_is_taken_than_the_index_promised(store: Store, described: bool) -> None:
+    """Neither of what is unpacked while it comes, nor of what goes to the disk first."""
+    start = record(noise(1 << 20) * 8, method=0, described=described)
+    source = Endless(start[: 1 << 20], start[1 << 20 : 2 << 20])
+    error = refusal(store, source, 3 << 20)
+    assert isinstance(error, DigestMismatch)
+    assert "and not the 3145728 that the index promised" in str(error)
+    assert source.given <= 4 << 20
+
+
+def test_a_member_that_the_disk_has_no_room_for_is_not_begun(store: Store) -> None:
+    head = record(b"", method=0, size=1 << 50, packed=1 << 50, wide=True)
+    source = Endless(head, bytes(1 << 20))
+    error = refusal(store, source)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert source.given <= 1 << 20
+
+
+def test_a_member_of_unknown_length_ends_where_the_disk_has_no_room_for_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(64 << 20, 32 << 20, 32 << 20))
+    content = noise(1 << 20)
+    packer = zlib.compressobj(0, zlib.DEFLATED, -15)
+    again = packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
+    head = record(b"", described=True)
+    source = Endless(head[: head.index(b"zs_bad/0") + 8], again)
+    error = refusal(store, source)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert source.given <= 34 << 20
+
+
+def test_a_body_on_its_way_to_the_disk_has_to_fit_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(64 << 20, 32 << 20, 32 << 20))
+    source = Endless(record(b"x", method=0, described=True), bytes(1 << 20))
+    error = refusal(store, source)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOSPC
+    assert source.given <= 33 << 20
+
+
+def test_padding_without_end_is_refused(store: Store) -> None:
+    head = record(b"", described=True)
+    source = Endless(head[: head.index(b"zs_bad/0") + 8], b"\0\0\0\xff\xff" * 50_000)
+    assert "is mostly padding" in str(refusal(store, source))
+    assert source.given <= 1 << 20
+
+
+def test_what_inflates_too_much_so_far_is_left_to_its_directory(tmp_path: Path) -> None:
+    content = bytes(40 << 20)
+    data = pack([Entry(str(n), content) for n in range(3)])
+    stream = Stream(tmp_path, "pkg.whl")
+    with pytest.raises(Unstreamable):
+        stream.feed(memoryview(data))
+    stream.close()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 100 << 20
+    with pytest.raises(WheelRejected, match="would inflate"):
+        read_directory(*directory_of(data), "pkg.whl")
+
+
+def directory_of(data: bytes) -> tuple[bytes, End]:
+    end = find_end(data, len(data), "pkg.whl")
+    return data[end.start : end.stop], end
+
+
+def test_members_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MEMBERS", 50)
+    data = pack([Entry(str(n)) for n in range(51)])
+    with pytest.raises(WheelRejected, match="more than 50 members"):
+        Stream(tmp_path, "pkg.whl").feed(memoryview(data))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.install.conftest import Bring, publish
-from tests.install.wheels import make
+from tests.install.wheels import make, members
 from tests.servers.index import Index
 from zerostart_jupyter.core.errors import DigestMismatch
 from zerostart_jupyter.core.events import Hub, operation
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import environment, verify
+from zerostart_jupyter.install import scripts, verify
 
 SCRIPTS = {
     "zs_sound.py": b"",
@@ -41,8 +41,8 @@ def test_an_interpreter_with_spaces_in_its_path_is_seen_through(
     bring: Bring, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(index, make("zs-sound", files=SCRIPTS))
-    shebang = environment.Script("", "", "", "console")._build_shebang("/a b/python", False)
-    monkeypatch.setattr(environment.Environment, "_shebang", lambda _: shebang)
+    true = scripts.shebang
+    monkeypatch.setattr(scripts, "shebang", lambda _: true("/a b/python"))
     found = bring("zs-sound", verify=True)
     assert (found.bin / "rewritten").read_bytes().startswith(b"#!/bin/sh\n")
 
@@ -75,7 +75,31 @@ def test_a_wheel_whose_record_is_wrong_is_refused(bring: Bring, index: Index) ->
         bring("zs-lies", verify=True)
 
 
-@pytest.mark.parametrize("field", ["md5=kAFQmDzST7DWlj99KOF_cg", "shake_128=AA", "none=AA"])
+BARE = {"zs_bare.py": b"X = 1\n", "zs_bare-1.0.data/scripts/zs-bare": b"#!/bin/sh\n"}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_file_without_a_hash_is_not_sound(bring: Bring, index: Index, name: str) -> None:
+    rows = members("zs-bare", "1.0", BARE)[-1].content.decode().splitlines()
+    record = "".join(f"{name},,\n" if row.startswith(name) else f"{row}\n" for row in rows)
+    publish(index, make("zs-bare", files=BARE, record=record.encode()))
+    with pytest.raises(DigestMismatch, match=r"has no hash in what zs-bare recorded\."):
+        bring("zs-bare", verify=True)
+
+
+def test_what_an_installer_writes_beside_needs_no_hash(tmp_path: Path) -> None:
+    info = "zs_weak-1.0.dist-info"
+    (tmp_path / info).mkdir()
+    rows = [f"{info}/{file},," for file in ("RECORD", "RECORD.jws", "INSTALLER", "REQUESTED")]
+    rows += ["INSTALLER,,", "__pycache__/zs_weak.cpython-311.pyc,,"]
+    (tmp_path / info / "RECORD").write_text("\n".join(rows))
+    found = verify.recorded(tmp_path, ["zs-weak"])
+    assert [row.path.name for row in found] == ["INSTALLER", "zs_weak.cpython-311.pyc"]
+    found = verify.recorded(tmp_path, ["zs-weak"], compiled=True)  # by pip
+    assert [row.path.name for row in found] == ["INSTALLER"]
+
+
+@pytest.mark.parametrize("field", ["", "md5=kAFQmDzST7DWlj99KOF_cg", "shake_128=AA", "none=AA"])
 def test_a_hash_that_proves_nothing_is_none(tmp_path: Path, field: str) -> None:
     info = tmp_path / "zs_weak-1.0.dist-info"
     info.mkdir()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import os
 import re
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -30,6 +33,7 @@ class Behaviour:
     spare_wholes: bool = False  # no cuts and no `answers` for who asks for no range, as uv does
     pace: int | None = None  # bytes a second on each connection
     gzip: bool = False
+    damage: bool = False  # to what was compressed
     length: bool = True
     length_lie: int = 0  # added to Content-Length
     lies: int = 1 << 30  # answers after which the length is true
@@ -41,6 +45,12 @@ class Behaviour:
     hold: threading.Event | None = None  # bodies that do not reach the file's end wait for it
     hold_from: int = 0  # bodies that begin before this byte do not wait
     stalls: int = 0  # answers of which half is sent, then nothing
+    resets: int = 0  # answers of which half is sent, then the connection is reset (RST)
+    content_range: str | None = None  # instead of the true one, none if empty
+    multipart: bool = False  # ranges as parts of a multipart/byteranges
+    true_ranges: int = 0  # answers before `content_range` and `multipart` count
+    most_at_once: int | None = None  # requests; whoever comes besides is answered 503
+    crowd: int = 0  # requests that wait until so many are there; later ones are not held
 
 
 class Index:
@@ -57,6 +67,9 @@ class Index:
         self.authorizations: list[str | None] = []
         self.wrong_hash: set[str] = set()
         self.leaving = threading.Event()
+        self.at_once: list[int] = []  # requests for files at once, as each came
+        self.gathered = threading.Event()  # the crowd was there
+        self._now = 0
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.index = self
@@ -99,6 +112,23 @@ class Index:
             self.ranges.append((path, wanted))
             return self.requests[path]
 
+    @contextlib.contextmanager
+    def present(self, crowd: int) -> Iterator[int]:
+        """Count a request in; how many there are with it."""
+        with self._lock:
+            self._now += 1
+            here = self._now
+            self.at_once.append(here)
+            if 0 < crowd <= here:
+                self.gathered.set()
+        try:
+            if crowd:
+                self.gathered.wait(20)
+            yield here
+        finally:
+            with self._lock:
+                self._now -= 1
+
     def add_sent(self, count: int) -> None:
         with self._lock:
             self.sent += count
@@ -138,6 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, {})
             return
         how = index.behaviour.get(name, index.default)
+        alone = (self.headers.get("Range") or "").startswith("bytes=-")  # before all others
+        with index.present(0 if alone else how.crowd) as here:
+            if how.most_at_once is not None and here > how.most_at_once:
+                self._error(503, {"Retry-After": "0"})
+            else:
+                self._offer(wheel, how, number, body)
+
+    def _offer(self, wheel: Wheel, how: Behaviour, number: int, body: bool) -> None:
+        index, (kind, _, name) = self.server.index, self.path.lstrip("/").partition("/")
         if how.answers and not (how.spare_wholes and self.headers.get("Range") is None):
             self._error(*how.answers.pop(0))
         elif how.password is not None and not self._knows(how.password):
@@ -191,13 +230,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if wanted is not None else 200)
         if how.gzip:
             content = gzip.compress(content)
+            if how.damage:
+                content = content[:10] + b"\xff" * (len(content) - 10)
             self.send_header("Content-Encoding", "gzip")
         if etag is not None:
             self.send_header("ETag", etag)
         if wanted is not None:
             total = len(data) + how.total_lie
             first = start + shift
-            self.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{total}")
+            place = f"bytes {first}-{first + len(content) - 1}/{total}"
+            odd = how.true_ranges == 0
+            how.true_ranges -= not odd
+            if odd and how.multipart:
+                part = f"--part\r\nContent-Range: {place}\r\n\r\n".encode()
+                content = part + content + b"\r\n--part--\r\n"
+                self.send_header("Content-Type", "multipart/byteranges; boundary=part")
+            elif not odd or how.content_range is None:
+                self.send_header("Content-Range", place)
+            elif how.content_range:
+                self.send_header("Content-Range", how.content_range)
         if how.length:
             lie = how.length_lie if how.lies else 0
             how.lies = max(0, how.lies - 1)
@@ -233,9 +284,10 @@ class _Handler(BaseHTTPRequestHandler):
         limit = len(content)
         if how.cut_after is not None and not (whole and how.spare_wholes):
             limit = how.cut_after
-        stall = how.stalls > 0
-        if stall:
-            how.stalls -= 1
+        stall, reset = how.stalls > 0, how.resets > 0
+        how.stalls -= stall
+        how.resets -= reset
+        if stall or reset:
             limit = min(limit, len(content) // 2)
         view = memoryview(content)[:limit]
         while view:
@@ -251,6 +303,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             if stall:
                 self.server.index.leaving.wait(20)
+            if reset:
+                no_linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+                os.close(self.connection.detach())
 
 
 @contextlib.contextmanager

@@ -17,15 +17,18 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from string import punctuation
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
+
+from zerostart_jupyter.core import tunnels
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
 MAX_DRAIN = 64 << 10  # bytes of an unwanted body read to keep its connection
 DRAIN_PATIENCE = 1.0  # seconds for that; a length may lie
 AGENT = "zerostart"
+_DIGITS = 18
 
 Connection = http.client.HTTPConnection
 Headers = Mapping[str, str]
@@ -179,17 +182,19 @@ class Connections:
             raise
 
     def _connect(self, parts: SplitResult, proxy: SplitResult | None) -> Connection:
-        host, port = str(parts.hostname), parts.port
-        if proxy is not None:
-            host, port = str(proxy.hostname), proxy.port or 80
-        if parts.scheme == "http":
+        asked = proxy or parts
+        secret = asked.scheme == "https"
+        host, port = str(asked.hostname), asked.port or (443 if secret else 80)
+        if parts.scheme == "http" and not secret:
             return http.client.HTTPConnection(host, port, timeout=self._timeout)
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=self._timeout, context=self._trust(parts)
-        )
-        if proxy is not None:
+        trusted = self._trust(asked if parts.scheme == "http" else parts)
+        connection = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=trusted)
+        if proxy is not None and parts.scheme == "https":
             tunnel = credentials("Proxy-Authorization", userinfo(proxy))
             connection.set_tunnel(str(parts.hostname), parts.port or 443, tunnel)
+            if secret:
+                make = partial(tunnels.through_tls, context=self._trust(proxy))
+                connection._create_connection = make  # type: ignore[attr-defined]
         return connection
 
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
@@ -239,6 +244,13 @@ def shown(url: str) -> str:
 def basic(parts: SplitResult) -> Headers:
     """The Authorization header for a host, by its address or ~/.netrc."""
     return credentials("Authorization", userinfo(parts) or netrc_of(str(parts.hostname)))
+
+
+def whole_number(text: str | None) -> int | None:
+    """What a header says that is to be a number (RFC 9110: ASCII digits), None if it says
+    anything else: `str.isdigit` knows digits that `int` does not, and `int` has a limit."""
+    text = (text or "").strip()
+    return int(text) if len(text) <= _DIGITS and text.isascii() and text.isdigit() else None
 
 
 def host_of(parts: SplitResult) -> str:

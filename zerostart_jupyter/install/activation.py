@@ -26,18 +26,23 @@ def landed(root: Path, name: str) -> Path:
 
 
 def last_used(root: Path) -> float | None:
-    """When an environment was last put on a path, in seconds since the epoch."""
+    """When an environment was last handed out, in seconds since the epoch."""
     try:
         return (root / OURS / "used").stat().st_mtime
     except OSError:
         return None
 
 
-def activate(root: Path) -> None:
-    """Put an environment before everything that was installed, here and in subprocesses."""
+def use(root: Path) -> None:
+    """Note that an environment is handed out now: what is long unused is pruned."""
     with contextlib.suppress(OSError):
         (root / OURS).mkdir(parents=True, exist_ok=True)
         (root / OURS / "used").touch()
+
+
+def activate(root: Path) -> None:
+    """Put an environment before everything that was installed, here and in subprocesses."""
+    use(root)
     site, programs = str(site_of(root)), str(root / "bin")
     if site in sys.path:
         sys.path.remove(site)

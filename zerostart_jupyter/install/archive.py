@@ -40,9 +40,11 @@ _ZIP64, _UNICODE_PATH = 1, 0x7075
 _BOMB_BYTES = 100 << 20
 _BOMB_RATIO = 200
 _SHOWN = 300  # characters of a reason
-_MEMBERS = 500_000
+MEMBERS = 500_000
 _DIRECTORY_BYTES = 128 << 20
 _NAME_BYTES, _DEPTH = 1024, 100
+_SLACK = 0xFFFF + 24  # bytes of a record beside name and data: an extra field, a descriptor
+_LOOSE = 64 << 10  # bytes that deflating may add, besides one in a hundred
 
 
 def reject(wheel: str, reason: str) -> NoReturn:
@@ -144,9 +146,19 @@ def _end(start: int, size: int, stop: int, count: int, wheel: str) -> End:
         reject(wheel, "its central directory is not where its end record says")
     if count * _CENTRAL.size > size:
         reject(wheel, "its central directory is shorter than its entries")
-    if count > _MEMBERS or size > _DIRECTORY_BYTES:
+    if count > MEMBERS or size > _DIRECTORY_BYTES:
         reject(wheel, f"its central directory is too large: {count} entries, {size} bytes")
     return End(start, stop, count)
+
+
+def inflated(packed: int, size: int) -> bool:
+    """Whether packed bytes would become so many more that somebody means harm."""
+    return size > _BOMB_BYTES and size > _BOMB_RATIO * packed
+
+
+def padded(packed: int, size: int) -> bool:
+    """Whether packed bytes are more than deflating leaves of so few, at its worst."""
+    return packed > size + size // 100 + _LOOSE
 
 
 def read_directory(data: bytes | memoryview, end: End, wheel: str) -> list[Member]:
@@ -158,19 +170,21 @@ def read_directory(data: bytes | memoryview, end: End, wheel: str) -> list[Membe
     found: list[Member] = []
     at = 0
     for _ in range(end.count):
-        member, at = _entry(view, at, wheel)
+        member, at = read_entry(view, at, wheel)
         found.append(member)
     if at != len(view):
         reject(wheel, "its central directory holds more than its entries")
     if trouble := clash((member.name, member.name) for member in found):
         reject(wheel, trouble)
     size, packed = sum(each.size for each in found), sum(each.packed for each in found)
-    if size > _BOMB_BYTES and size > _BOMB_RATIO * packed:
+    if inflated(packed, size):
         reject(wheel, f"it would inflate {packed} bytes to {size}")
     return _tile(found, end, wheel)
 
 
-def _entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
+def read_entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
+    """The member behind one entry of a directory, its `end` yet unknown, and where the next entry
+    begins; WheelRejected if no member may be like that."""
     try:
         fields = _CENTRAL.unpack_from(view, at)
     except struct.error:
@@ -200,7 +214,9 @@ def _entry(view: memoryview, at: int, wheel: str) -> tuple[Member, int]:
         reject(wheel, f"{name!r} lies on another disk")
     if method == STORED and packed != size:
         reject(wheel, f"{name!r} is stored but has two sizes")
-    if size > _BOMB_BYTES and size > _BOMB_RATIO * packed:
+    if padded(packed, size):
+        reject(wheel, f"{name!r} says that {size} bytes were deflated to {packed}")
+    if inflated(packed, size):
         reject(wheel, f"{name!r} would inflate {packed} bytes to {size}")
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFLNK:
@@ -310,7 +326,10 @@ def _tile(members: list[Member], end: End, wheel: str) -> list[Member]:
         reject(wheel, "there are bytes before its first member")
     stops = [member.offset for member in ordered[1:]] + [end.start]
     for member, stop in zip(ordered, stops, strict=True):
-        if member.offset + 30 + len(member.raw) + member.packed > stop:
+        least = member.offset + 30 + len(member.raw) + member.packed
+        if least > stop:
             reject(wheel, f"{member.name!r} overlaps what comes after it")
+        if stop - least > _SLACK:
+            reject(wheel, f"there are bytes between {member.name!r} and what comes after it")
         member.end = stop
     return ordered

@@ -51,6 +51,8 @@ class Job:
             root, copy=settings.no_shared_cache, rivals=Rivals(store, lock.packages)
         )
         self.pipeline = pipeline or Pipeline(store, settings, indexes, work)
+        self.lock_name = f"build-{root.name}"
+        self.told_in: Path | None = None  # where children look for what is told
         self.pending = pending(root, names, self.pipeline.demand, closure.of)
         if environment is None:
             self.pending.early = self._offer
@@ -81,7 +83,7 @@ class Job:
     def _make(self) -> None:
         key = self._root.name
         self.pending.watch(True)
-        with self._store.lock(f"build-{key}", check=self._work.check):
+        with self._store.lock(self.lock_name, check=self._work.check):
             self.pending.watch(False)
             present = self._have()
             about = self._about()

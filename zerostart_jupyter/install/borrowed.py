@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 # Third-party modules of our own that a user may want in another version.
-_OURS = ("packaging", "installer", "isal")
+_OURS = ("packaging", "isal")
 _brought: set[str] = set()
 
 

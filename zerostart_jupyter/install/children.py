@@ -91,21 +91,23 @@ def prepare(root: Path, site: Path) -> Path:
     return place
 
 
-def tell(pending: Pending, lock: Path) -> None:
-    """Write down what is on its way, for the processes that start meanwhile.
+def tell(pending: Pending, lock: Path, place: Path | None = None) -> None:
+    """Write down what is on its way, for the processes that start meanwhile, and for forks.
 
-    `lock` is the file that whoever makes the environment holds a lock on.
+    `lock` is the file that whoever makes the environment holds a lock on; `place` is the folder
+    for it, by default the one that processes which start will look into.
     """
     me = Process.current()
     body, texts = pending.told()
     markers = pending.root / ".zerostart" / "landed"
     body.update(pid=me.pid, born=me.born, lock=str(lock), markers=str(markers))
-    place = folder(pending.root)
+    place = place or folder(pending.root)
     known = {name: _short(files, pending.root) for name, files in texts.items()}
     with contextlib.suppress(OSError):  # a full disk ends the install elsewhere
         place.mkdir(parents=True, exist_ok=True)
         _write(place / inherited.TEXTS, json.dumps(known))
         _write(place / inherited.STATE, json.dumps(body))
+        pending.told_in = place
 
 
 def _short(files: dict[str, str], root: Path) -> dict[str, str]:

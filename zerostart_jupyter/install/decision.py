@@ -18,6 +18,8 @@ from zerostart_jupyter.install.requirements import Request
 if TYPE_CHECKING:
     from zerostart_jupyter.install.build import Builder
 
+_ROUNDS = 8  # answers, each of which may bring a conflict that the one before had not
+
 
 def find_lock(
     request: Request,
@@ -34,22 +36,30 @@ def find_lock(
     version of a name wherever that will do. `meanwhile` is called while uv is first at work.
 
     With `live_kernel`, what this process has imported is kept: where the answer has another
-    version of it, uv is asked again under that constraint. Raises AlreadyImported if it cannot.
+    version of it, uv is asked again under that constraint, and so on for what the next answer
+    brings. Raises AlreadyImported if it cannot.
     """
     ask = partial(_answer, request, indexes, store, settings, work, preferred or {})
     lock = ask((), meanwhile)
-    contradictions = live.conflicts(lock) if live_kernel else []
-    contradictions = [each for each in contradictions if not borrowed.let_go(each.module)]
-    if not contradictions:
+    kept: dict[str, live.Conflict] = {}
+    reason: ResolveError | None = None
+    for _ in range(_ROUNDS if live_kernel else 0):
+        fresh = [each for each in live.conflicts(lock) if each.name not in kept]
+        fresh = [each for each in fresh if not borrowed.let_go(each.module)]
+        if not fresh:
+            return lock
+        kept.update((each.name, each) for each in fresh)
+        try:
+            lock = ask(tuple(each.constraint for each in kept.values()), lambda: None)
+        except ResolveError as error:
+            reason = error
+            break
+    if not kept:
         return lock
-    constraints = tuple(each.constraint for each in contradictions)
-    try:
-        return ask(constraints, lambda: None)
-    except ResolveError as error:
-        raise AlreadyImported(
-            f"This kernel has imported {live.named(contradictions)}.",
-            remedy=f"Restart the kernel, and install {request.title} before these imports.",
-        ) from error
+    raise AlreadyImported(
+        f"This kernel has imported {live.named(list(kept.values()))}.",
+        remedy=f"Restart the kernel, and install {request.title} before these imports.",
+    ) from reason
 
 
 def _answer(

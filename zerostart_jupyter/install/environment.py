@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from installer.scripts import Script
-
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import scripts
 from zerostart_jupyter.install.activation import OURS, PYTHON, landed, site_of
 from zerostart_jupyter.install.entry_points import programs
 from zerostart_jupyter.install.lock import Locked
@@ -34,7 +33,8 @@ _INSTALLER = b"zerostart\n"
 
 
 class EditedInStore(Exception):
-    """A file in the store is not what was published: somebody wrote through a hardlink."""
+    """A file in the store is not what was published: somebody wrote through a hardlink, or has
+    pruned the wheel meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,23 @@ class Environment:
         *,
         fresh: bool = False,
     ) -> set[str]:
+        """The places of all its files, which are there now."""
+        try:
+            return self._place_files(locked, wheel, order, dist_info, fresh=fresh)
+        except FileNotFoundError as gone:
+            if wheel.tree.exists():
+                raise
+            raise EditedInStore(locked.wheel) from gone
+
+    def _place_files(
+        self,
+        locked: Locked,
+        wheel: StoredWheel,
+        order: int,
+        dist_info: Path,
+        *,
+        fresh: bool = False,
+    ) -> set[str]:
         tree = f"{wheel.tree}/"
         site, inside, at = f"{self.site}/", f"{SITE}/", len(SITE) + 1
         start, info = f"{SITE}/{wheel.dist_info}/", f"{dist_info}/"
@@ -217,12 +234,8 @@ class Environment:
         if not data.startswith(b"#!python"):
             return False
         rest = data.partition(b"\n")[2]
-        self._write_script(Path(target), self._shebang() + b"\n" + rest)
+        self._write_script(Path(target), scripts.shebang(self._python) + rest)
         return True
-
-    def _shebang(self) -> bytes:
-        script = Script("", "", "", "console")
-        return script._build_shebang(self._python, forlauncher=False)
 
     def _write_script(self, target: Path, data: bytes) -> None:
         part = target.with_name(f"{target.name}.zs-part")
@@ -247,8 +260,8 @@ class Environment:
             writer.writerows(self._moved(row, prefix, locked.name, rewritten) for row in rows)
         else:
             out.write(text if text.endswith("\n") else f"{text}\n")
-        writer.writerows([self._recorded(str(path)), "", ""] for path in made)
-        writer.writerow([f"{wheel.dist_info}/INSTALLER", "", ""])
+        writer.writerows(self._row(str(path), path.read_bytes()) for path in made)
+        writer.writerow([f"{wheel.dist_info}/INSTALLER", *_proof(_INSTALLER)])
         target = dist_info / "RECORD"
         target.unlink(missing_ok=True)
         target.write_text(out.getvalue(), encoding="utf-8")
@@ -257,9 +270,7 @@ class Environment:
         """Make the programs of an entry_points.txt, which may be known before its wheel is here."""
         made = []
         for each in programs(points, locked.wheel):
-            script = Script(each.name, each.module, each.attribute, each.section)  # type: ignore[arg-type]
-            _, data = script.generate(self._python, "posix")
-            self._write_script(self.bin / each.name, data)
+            self._write_script(self.bin / each.name, scripts.program(each, self._python))
             made.append(self.bin / each.name)
         return made
 
@@ -276,13 +287,20 @@ class Environment:
         scheme = {"purelib": SITE, "platlib": SITE}.get(scheme, scheme)
         target = self.target(f"{scheme}/{path}", name)
         if target in rewritten:
-            data = Path(target).read_bytes()
-            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-            return [self._recorded(target), f"sha256={digest}", str(len(data))]
+            return self._row(target, Path(target).read_bytes())
         return [self._recorded(target), *row[1:]]
+
+    def _row(self, path: str, data: bytes) -> list[str]:
+        return [self._recorded(path), *_proof(data)]
 
     def _recorded(self, path: str) -> str:
         return os.path.relpath(path, self.site)
+
+
+def _proof(data: bytes) -> tuple[str, str]:
+    """Hash and size as a RECORD has them."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"sha256={digest}", str(len(data))
 
 
 def _check(source: str, identity: tuple[int, int]) -> None:

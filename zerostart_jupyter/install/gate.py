@@ -23,6 +23,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import ZerostartError
+from zerostart_jupyter.core.liveness import Process
+from zerostart_jupyter.install import inherited
 from zerostart_jupyter.install.activation import landed
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.waiting import Waiting
@@ -59,7 +61,9 @@ class Pending:
         self._error: ZerostartError | None = None
         self.early: Callable[[str, dict[str, str]], object] = lambda name, files: None
         self.tell: Callable[[], None] = lambda: None  # called when there is news for children
-        self._forked = False
+        self.told_in: Path | None = None  # the folder in which children are told
+        self._maker = Process.current()
+        self._news: inherited.News | None = None  # in a forked child
         self._watched = False
 
     def watch(self, on: bool) -> None:
@@ -91,6 +95,9 @@ class Pending:
 
     def land(self, name: str) -> None:
         """Let the imports of a distribution go on; its files are all there."""
+        self._let_in(name)
+
+    def _let_in(self, name: str) -> None:
         importlib.invalidate_caches()
         with self._changed:
             self.missing.discard(name)
@@ -120,9 +127,10 @@ class Pending:
             return {**body, "roots": roots, "error": error}, dict(self._files)
 
     def after_fork(self) -> None:
-        """In a child nobody downloads; the parent's markers tell what has come."""
+        """In a child nobody downloads; the parent's markers tell what has come, and what it writes
+        for its children the rest."""
         self._changed = threading.Condition()
-        self._forked = True
+        self._news = inherited.News(str(self.told_in or ""))
         self.tell = lambda: None
 
     def wait(self, names: Iterable[str], what: str = "") -> None:
@@ -134,7 +142,7 @@ class Pending:
         if not asked or threading.current_thread() in gate.workers:
             return
         for name in asked:
-            if not self._forked:
+            if self._news is None:
                 self._demand(name)
         self._until(lambda: not self._left(asked), what or asked[0], lambda: self._left(asked))
 
@@ -151,7 +159,7 @@ class Pending:
 
     def wait_named(self) -> None:
         """Return once the import names of every distribution are known."""
-        if self.unnamed and not self._forked and threading.current_thread() not in gate.workers:
+        if self.unnamed and threading.current_thread() not in gate.workers:
             self._until(lambda: not self.unnamed, "An import", lambda: list(self.unnamed))
 
     def listed(self) -> Iterator[importlib.metadata.Distribution]:
@@ -173,23 +181,47 @@ class Pending:
         return [each for each in needed if each in self.missing]
 
     def _until(self, ready: Callable[[], bool], what: str, left: Callable[[], list[str]]) -> None:
-        with _import_lock_given_back(), Waiting(what, shown=not self._forked) as waiting:
+        with _import_lock_given_back(), Waiting(what, shown=self._news is None) as waiting:
             while True:
-                if self._forked or self._watched:
+                if self._news is not None:
+                    self._hear(self._news)
+                elif self._watched:
                     self._look()
                 with self._changed:
                     if ready():
                         return
                     if self._error is not None:
                         raise _fresh(self._error)
+                    if self._news is not None and self._news.error:
+                        raise ImportError(f"{what} will not come: {self._news.error}")
                     awaited = left()
-                    self._changed.wait(POLL if self._forked or self._watched else NOTICE)
+                    alone = self._news is None and not self._watched
+                    self._changed.wait(NOTICE if alone else POLL)
                 waiting.look(awaited)
 
     def _look(self) -> None:
-        for name in list(self.missing):
-            if landed(self.root, name).exists():
-                self.land(name)
+        for name in self._come():
+            self._let_in(name)
+
+    def _come(self) -> Iterable[str]:
+        return [name for name in self.missing if landed(self.root, name).exists()]
+
+    def _hear(self, news: inherited.News) -> None:
+        """In a forked child: look at the markers, and at what whoever brings it has told."""
+        new = news.read()
+        brought = self._maker.alive() if self.told_in is None else news.brought()
+        self._look()
+        if news.read() or new:
+            for root, claims in news.roots.items():
+                for name, below in claims:
+                    if name in self.missing:
+                        self._add(name, ImportNames({root: frozenset(below)}))
+            self._files.update(news.texts())
+            self.unnamed = self.missing & set(news.unnamed)
+        if not brought and not news.error:
+            self.missing.clear()
+            self.unnamed.clear()
+            gate.release(self)
 
 
 class Gate:

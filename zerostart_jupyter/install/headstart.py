@@ -37,7 +37,6 @@ from zerostart_jupyter.install.requirements import Request
 log = logging.getLogger(__name__)
 
 _THREADS = 4
-_LARGEST = 32 << 20  # bytes of a page
 # Variables that say where to look and not what to choose; any other may make a guess wrong.
 _HARMLESS = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|NO_CONFIG"
@@ -86,7 +85,7 @@ class HeadStart:
     def _plain(self) -> bool:
         """Whether nothing is configured that would have uv choose otherwise."""
         chosen = {"--prerelease", "--no-index"} & set(self._indexes.arguments)
-        return not chosen and all(
+        return not (chosen or self._request.project) and all(
             _HARMLESS.fullmatch(name) or not name.startswith("UV_")
             for name in self._indexes.environment
         )
@@ -129,7 +128,7 @@ class HeadStart:
                 with self.pipeline.connections.get(address, {"Accept": pages.ACCEPT}) as page:
                     if page.status != 200:
                         continue
-                    body, kind = page.read(_LARGEST), page.headers.get("Content-Type") or ""
+                    body, kind = page.read(pages.LARGEST), page.headers.get("Content-Type") or ""
                     return pages.likely(pages.files(body, kind, page.url), wanted)
             except (OSError, http.client.HTTPException) as error:
                 log.debug("%s was not looked up: %s", name, error)

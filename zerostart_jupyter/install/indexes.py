@@ -22,13 +22,19 @@ _UV_NEUTRAL = ("UV_CACHE_DIR", "UV_NO_PROGRESS", "UV_CONCURRENT_DOWNLOADS", "UV_
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """What a person said in the magic or on the command line about where packages come from."""
+    """What a person said in the magic or on the command line about where packages come from.
+
+    `named` are addresses that uv reads from the request's own table: our connections are to know
+    them. With `names_default` one of them stands in the place of what pip asks.
+    """
 
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     no_index: bool = False
     offline: bool = False
+    named: tuple[str, ...] = field(default=(), repr=False)
+    names_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ def read_indexes(
     environ = os.environ if environ is None else environ
     pip = pip_settings(environ)
     arguments = _given(options)
-    if not (options.index_url or any(environ.get(name) for name in _UV_INDEX)):
+    given = options.index_url or options.names_default
+    if not (given or any(environ.get(name) for name in _UV_INDEX)):
         arguments += _pip_indexes(pip, extra=not options.extra_index_urls)
     if not options.find_links and not environ.get("UV_FIND_LINKS"):
         arguments += _each("--find-links", map(_expanded, _words(pip.get("find-links"))))
@@ -86,7 +93,7 @@ def read_indexes(
     return Indexes(
         arguments=tuple(arguments),
         environment=relevant | extra,
-        urls=tuple(_urls(arguments, environ)),
+        urls=(*_urls(arguments, environ), *options.named),
         simple=tuple(url for url in _simple(arguments, environ) if url.startswith("http")),
         certificate=certificate,
         client_certificate=pip.get("client-cert") or environ.get("SSL_CLIENT_CERT"),

@@ -22,17 +22,73 @@ POLL = 0.05  # seconds between two looks at a marker
 STATE, TEXTS = "arriving.json", "texts.json"
 
 
-class Arriving:
-    """The finder in front: names that a coming distribution has claimed, and metadata by name."""
+class News:
+    """What the installing process says in a folder, as far as it was read; `missing` is what it
+    said first. `error` is why the rest will not come."""
 
     def __init__(self, folder: str) -> None:
         self._file = os.path.join(folder, STATE)
         self._texts = os.path.join(folder, TEXTS)
         self._stamp = 0
-        self._missing: set[str] = set()
-        self._roots: dict[str, list[tuple[str, list[str]]]] = {}
-        self.unnamed: list[str] = []
         self._state: dict[str, Any] = {}
+        self.missing: set[str] = set()
+        self.roots: dict[str, list[tuple[str, list[str]]]] = {}
+
+    def read(self) -> bool:
+        """Read it if it is new; whether it was."""
+        try:
+            stamp = os.stat(self._file).st_mtime_ns
+            if stamp == self._stamp:
+                return False
+            with open(self._file, encoding="utf-8") as file:
+                self._state = json.load(file)
+            if not self._stamp:
+                self.missing = set(self._state["names"])
+            self.roots = self._state["roots"]
+            self._stamp = stamp
+        except (OSError, ValueError, KeyError):
+            self._state = {}
+            return False
+        return True
+
+    @property
+    def unnamed(self) -> list[str]:
+        """Those of which nobody knows yet what they can be imported as."""
+        return list(self._state.get("unnamed", ()))
+
+    @property
+    def error(self) -> str:
+        """In a sentence, or empty."""
+        return self._state.get("error") or ""
+
+    def come(self, name: str) -> bool:
+        """Whether a distribution is there, whoever brought it."""
+        return os.path.exists(os.path.join(self._state.get("markers", ""), name))
+
+    def brought(self) -> bool:
+        """Whether anybody is still at work on it: who told us, or who has the lock."""
+        return _born(self._state.get("pid", 0)) == self._state.get("born") or _locked(
+            self._state.get("lock", "")
+        )
+
+    def texts(self) -> dict[str, dict[str, str]]:
+        """The dist-info files that are known, by distribution."""
+        try:
+            with open(self._texts, encoding="utf-8") as file:
+                found: dict[str, dict[str, str]] = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return found
+
+
+class Arriving:
+    """The finder in front: names that a coming distribution has claimed, and metadata by name."""
+
+    def __init__(self, folder: str) -> None:
+        self._news = News(folder)
+        self._news.read()
+        self._missing = self._news.missing
+        self.unnamed: list[str] = []
         self._look()
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
@@ -43,17 +99,17 @@ class Arriving:
             self._look()
         parts = fullname.split(".")
         for depth in range(1, len(parts) + 1):
-            claims = self._roots.get(".".join(parts[:depth]), [])
+            claims = self._news.roots.get(".".join(parts[:depth]), [])
             if len(claims) == 1:
                 self.wait([claims[0][0]], fullname)
             elif claims and depth == len(parts):
                 self.wait_any([name for name, _ in claims], fullname)
             else:
                 self.wait([name for name, below in claims if parts[depth] in below], fullname)
-        if fullname not in self._roots:
-            start = f"{fullname}."
-            inside = [root for root in self._roots if root.startswith(start)]
-            self.wait_any([name for root in inside for name, _ in self._roots[root]], fullname)
+        roots = self._news.roots
+        if fullname not in roots:
+            inside = [root for root in roots if root.startswith(f"{fullname}.")]
+            self.wait_any([name for root in inside for name, _ in roots[root]], fullname)
 
     def find_distributions(self, context: Any = None) -> Iterator[Any]:
         """Waits for a distribution that is asked for by name; lists those on their way."""
@@ -62,7 +118,7 @@ class Arriving:
             self.wait([re.sub(r"[-_.]+", "-", wanted).lower()], f"The metadata of {wanted}")
         elif self._missing:
             self.wait_named("A list of distributions")
-            texts = self._known_texts()
+            texts = self._news.texts()
             self.wait([name for name in self._missing if name not in texts], "Metadata")
             for name in sorted(self._missing & texts.keys()):
                 yield _coming(texts[name])
@@ -88,12 +144,13 @@ class Arriving:
         held = _given_back()
         try:
             while True:
+                brought = self._news.brought()  # before the markers: the last may come meanwhile
                 self._look()
                 if ready():
                     return
-                if self._state.get("error"):
-                    raise ImportError(f"{what} will not come: {self._state['error']}")
-                if not self._brought():
+                if self._news.error:
+                    raise ImportError(f"{what} will not come: {self._news.error}")
+                if not brought:
                     self._missing.clear()
                     self.unnamed = []
                     return
@@ -104,37 +161,12 @@ class Arriving:
 
     def _look(self) -> None:
         """Read what the installing process says, if it says something new; look at the markers."""
-        try:
-            stamp = os.stat(self._file).st_mtime_ns
-            if stamp != self._stamp:
-                with open(self._file, encoding="utf-8") as file:
-                    self._state = json.load(file)
-                if not self._stamp:
-                    self._missing = set(self._state["names"])
-                self._stamp = stamp
-                self._roots = self._state["roots"]
-        except (OSError, ValueError, KeyError):
-            self._state = {}
-        markers = self._state.get("markers", "")
-        come = {name for name in self._missing if os.path.exists(os.path.join(markers, name))}
+        self._news.read()
+        come = {name for name in self._missing if self._news.come(name)}
         self._missing -= come
-        self.unnamed = [name for name in self._state.get("unnamed", ()) if name in self._missing]
+        self.unnamed = [name for name in self._news.unnamed if name in self._missing]
         if come:
             importlib.invalidate_caches()
-
-    def _brought(self) -> bool:
-        """Whether anybody is still at work on it: who told us, or who has the lock."""
-        return _born(self._state.get("pid", 0)) == self._state.get("born") or _locked(
-            self._state.get("lock", "")
-        )
-
-    def _known_texts(self) -> dict[str, dict[str, str]]:
-        try:
-            with open(self._texts, encoding="utf-8") as file:
-                found: dict[str, dict[str, str]] = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        return found
 
 
 class Last:

@@ -179,8 +179,7 @@ def install(
         if not found.done:
             pipeline = ahead[0].pipeline if ahead else None
             start = partial(job, store, settings, indexes, work, pipeline=pipeline)
-            told = activate and own is None
-            _start(found, lock, start, store, work, stack.pop_all(), started, told=told)
+            _start(found, lock, start, store, work, stack.pop_all(), started)
         elif ahead:  # another process has made it meanwhile, perhaps of what this one fetched
             found.bytes_downloaded = ahead[0].pipeline.downloaded
         if activate and own is None:
@@ -202,6 +201,7 @@ def _environment(request: Request, lock: Lock, store: Store) -> Installation:
     _hold(store, key)
     found = Installation(request, lock, store.path(ROOM, key))
     if store.get(ROOM, key) is not None:
+        activation.use(found.environment)
         found._done.set()
     return found
 
@@ -213,7 +213,7 @@ def _verify(
 
     names = [name for name, _ in found.distributions]
     with operation("verify", found.title, hub=hub) as work:
-        rows = verify.recorded(found.site_packages, names)
+        rows = verify.recorded(found.site_packages, names, compiled=own)
         bad = verify.differing(rows, work, settings.extract_threads)
         if not bad:
             return
@@ -226,8 +226,9 @@ def _verify(
                 store.remove("wheels", sha256)
         more = f", and {len(bad) - 1} more files differ" if len(bad) > 1 else ""
         again = f"pip install --force-reinstall {bad[0].name}" if own else "Run it again"
+        what = "is not what" if bad[0].digest else "has no hash in what"
         raise DigestMismatch(
-            f"{bad[0].path} is not what {bad[0].name} recorded{more}.",
+            f"{bad[0].path} {what} {bad[0].name} recorded{more}.",
             remedy=f"{again}; if that changes nothing, tell the project: its wheel is at fault.",
         )
 
@@ -256,20 +257,18 @@ def _start(
     work: Operation,
     stack: contextlib.ExitStack,
     started: float,
-    *,
-    told: bool,
 ) -> None:
     background = borrowed.ours("background")
     found.warm = False
     try:
         job = make()
         found._cancel, found._demand = work.cancel, job.pipeline.demand
+        lock_file = store.root / "locks" / job.lock_name
+        job.pending.tell = partial(children.tell, job.pending, lock_file, job.told_in)
+        job.pending.tell()  # before anything waits: a fork goes by what was told
         gate.open(job.pending)
         job.guess(live.shadowed(lock))
-        if told:
-            lock_file = store.root / "locks" / f"build-{found.environment.name}"
-            job.pending.tell = partial(children.tell, job.pending, lock_file)
-            job.pending.tell()
+        job.pending.tell()
     except BaseException:
         stack.__exit__(*sys.exc_info())
         raise

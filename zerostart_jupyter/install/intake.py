@@ -7,6 +7,7 @@ is: the names it can be imported as, and its metadata, are known long before its
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -22,7 +23,7 @@ from zerostart_jupyter.install.assembly import Assembly, Consumer
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.inflate import peek
 from zerostart_jupyter.install.lock import Locked
-from zerostart_jupyter.install.packing import check_digest
+from zerostart_jupyter.install.packing import check_digest, check_size
 from zerostart_jupyter.install.partial import Partial
 from zerostart_jupyter.install.segments import AWAITED, Buffers, Segment, cut
 from zerostart_jupyter.install.source import (
@@ -109,6 +110,7 @@ class Intake:
             raise Restart from None
         except NoRanges as refusal:
             return self._stream(refusal.whole)
+        check_size(self._locked, tail.total)
         self.whole = tail.total <= self._limit
         try:
             end = find_end(tail.data, tail.total, self._locked.wheel)
@@ -121,7 +123,7 @@ class Intake:
             tail = self._reach(tail, _first_early(members, layout, tail.start))
         except Changed:
             raise Restart from None
-        self._check_room(members)
+        self._check_free(sum(member.size for member in members))
         self._partial = Partial.find(self._store, self._locked.sha256, tail.total)
         kept = self._partial.have if self._partial is not None else []
         consumers = [Consumer(0, tail.total, self._digest.update)]
@@ -197,9 +199,10 @@ class Intake:
         """Unpack a wheel while it comes in one piece; nothing of it is left to be fetched."""
         folder = self._spooled = self._store.stage("partial")
         digest = hashlib.sha256()
-        stream = Stream(folder, self._locked.wheel)
+        stream = Stream(folder, self._locked.wheel, self._check_free)
 
         def write(at: int, block: memoryview) -> None:
+            self._check_most(at + len(block))
             digest.update(block)
             stream.feed(block)
             self._progress(len(block))
@@ -226,6 +229,8 @@ class Intake:
         with open(path, "wb") as file:
 
             def write(at: int, block: memoryview) -> None:
+                self._check_most(at + len(block))
+                self._check_free(at + len(block))  # it has to fit a second time, unpacked
                 file.write(block)
                 self._progress(len(block))
 
@@ -285,11 +290,13 @@ class Intake:
                 self._partial.write(start, block)
         self._progress(len(block))
 
-    def _check_room(self, members: Sequence[Member]) -> None:
-        needed = sum(member.size for member in members)
-        free = shutil.disk_usage(self._store.root).free
-        if needed > free:
-            raise OSError(28, os.strerror(28))
+    def _check_free(self, needed: int) -> None:
+        if needed > shutil.disk_usage(self._store.root).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _check_most(self, come: int) -> None:
+        if self._locked.size is not None and come > self._locked.size:
+            check_size(self._locked, come)
 
     def _let_go(self, *, keep: bool) -> None:
         if self._partial is not None:

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any
 
 SCHEMA = 1
@@ -18,10 +20,21 @@ def interpreter() -> tuple[str, ...]:
     return (
         sys.implementation.cache_tag or "",
         ".".join(map(str, sys.version_info[:3])),
+        EXTENSION_SUFFIXES[0],  # with the ABI and the kind of libc; sysconfig would read a file
         sys.platform,
+        sysconfig.get_platform(),
         os.uname().machine,
+        _libc(),
         sys.base_prefix,
     )
+
+
+def _libc() -> str:
+    """Name and version of the C library, by which manylinux wheels are chosen; glibc's only."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError, AttributeError):
+        return ""
 
 
 def digest(*parts: Sequence[str]) -> str:
@@ -44,10 +57,12 @@ class Locked:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """All wheels of a request, sorted by name. A volatile lock is not to be reused."""
+    """All wheels of a request, sorted by name. A volatile lock is not to be reused; `files` are
+    those of this machine that it rests on, and it is good for as long as they stay as they are."""
 
     packages: tuple[Locked, ...]
     volatile: bool = False
+    files: tuple[str, ...] = ()
 
     def environment_key(self) -> str:
         """The key of the one environment that has exactly these wheels."""

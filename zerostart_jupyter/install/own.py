@@ -23,7 +23,7 @@ from pathlib import Path
 
 from zerostart_jupyter.core.errors import EnvironmentRefused, StoreError
 from zerostart_jupyter.install import live
-from zerostart_jupyter.install.activation import PYTHON
+from zerostart_jupyter.install.activation import PYTHON, ROOM
 from zerostart_jupyter.install.background import Job
 from zerostart_jupyter.install.environment import EditedInStore, Environment, Places
 from zerostart_jupyter.install.gate import Pending, gate
@@ -138,7 +138,7 @@ class Own(Environment):
                 self._exchange(order, locked, wheel)
             except EditedInStore as edited:
                 raise StoreError(
-                    f"{edited} was edited in the cache.", remedy="Run it again."
+                    f"{edited} was edited in the cache, or pruned.", remedy="Run it again."
                 ) from None
 
     def _exchange(self, order: int, locked: Locked, wheel: StoredWheel) -> None:
@@ -198,17 +198,17 @@ class _Held(Pending):
     def release(self) -> None:
         """Now."""
         for name in list(self.missing):
-            super().land(name)
+            self._let_in(name)
 
-    def _look(self) -> None:
-        for name in self.whole():
-            super().land(name)
+    def _come(self) -> Iterable[str]:
+        return self.whole()
 
 
 class OwnJob(Job):
     """An install into the interpreter's own environment."""
 
     pending: _Held
+    told_in: Path
 
     def __init__(
         self, request: Request, lock: Lock, found: Places, *rest: object, pipeline: Pipeline | None
@@ -227,6 +227,9 @@ class OwnJob(Job):
             pending=_Held,
         )
         self.pending.whole = self._present
+        key = hashlib.sha256(str(found.site).encode()).hexdigest()[:32]
+        self.lock_name = f"own-{key}"
+        self.told_in = self._store.stage(ROOM)
 
     def run(self) -> None:
         """Bring it; if that fails, imports find again what was there before."""
@@ -235,10 +238,11 @@ class OwnJob(Job):
         except BaseException:
             gate.release(self.pending)
             raise
+        finally:
+            self._store.discard(self.told_in)
 
     def _make(self) -> None:
-        key = hashlib.sha256(str(self._found.site).encode()).hexdigest()[:32]
-        with self._store.lock(f"own-{key}", check=self._work.check):
+        with self._store.lock(self.lock_name, check=self._work.check):
             present = self._present()  # another process was faster
             if len(present) < len(self._lock.packages):
                 self.pipeline.run(self.destination, present)

@@ -104,15 +104,20 @@ class Packer:
         )
         self._introduced = environment
 
-    def close(self) -> None:
-        """Let it end its wheel, and wait until it is gone; a second call does nothing."""
+    def finish(self) -> None:
+        """Tell it that nothing more comes; `close()` waits for it."""
         with self._lock:
             self._closed = True
-            process, self._process = self._process, None
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                cast("BinaryIO", self._process.stdin).close()
+
+    def close(self) -> None:
+        """Let it end its wheel, and wait until it is gone; a second call does nothing."""
+        self.finish()
+        process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(OSError):
-            cast("BinaryIO", process.stdin).close()
         try:
             process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -126,7 +131,7 @@ def _path() -> list[str]:
     import importlib.util
 
     found: list[str] = []
-    for name in ("zerostart_jupyter", "packaging", "installer", "isal"):
+    for name in ("zerostart_jupyter", "packaging", "isal"):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
             found.append(str(Path(spec.origin).parents[1]))

@@ -82,6 +82,15 @@ def check_digest(locked: Locked, found: str) -> None:
         )
 
 
+def check_size(locked: Locked, found: int) -> None:
+    """Raise DigestMismatch unless a wheel has the size that the index promised, if it did."""
+    if locked.size not in (None, found):
+        raise DigestMismatch(
+            f"{locked.wheel} has {found} bytes and not the {locked.size} that the index promised.",
+            remedy="Do not install it; tell the index, or try again later.",
+        )
+
+
 def send(stream: BinaryIO, head: Mapping[str, Any], parts: Iterable[memoryview] = ()) -> None:
     """Write a parcel."""
     text = json.dumps(head, separators=(",", ":")).encode()

@@ -24,8 +24,12 @@ from packaging.version import InvalidVersion, Version
 from zerostart_jupyter.install.lock import Locked
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
-_ANCHOR = re.compile(r"<a\s([^>]*)>\s*([^<\s]+)\s*</a>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"""([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+LARGEST = 16 << 20  # bytes of a page
+# Linear, whatever a page holds: `re` keeps every thread waiting. No start of a match may run into
+# the next one, so neither `<` nor half a word begins one (PEP 503 has `<` and `>` escaped).
+_ANCHOR = re.compile(r"<a\s([^<>]*)>\s*([^<\s]+)\s*</a>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""(?<![\w-])([\w-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+_NAME = 255  # characters of a file's name: its tags are multiplied with one another
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,9 @@ def files(body: bytes, kind: str, address: str) -> list[File]:
         return [
             File(name, urljoin(address, url), sha256, python, size)
             for name, url, sha256, python, size in found
-            if name.endswith(".whl") and sha256
+            if name.endswith(".whl") and len(name) <= _NAME and sha256
         ]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
 
 

@@ -257,6 +257,8 @@ class Passage:
             self._land(wheel)
         elif have := stored(self._store, locked.sha256):
             self._arrive(wheel, have, packed.requires)
+        else:  # pruned already
+            self._once_more(wheel)
 
     def _close(self, wheel: Coming, intake: Intake) -> None:
         with self._changed:
@@ -285,7 +287,11 @@ class Passage:
             if self._destination is None:
                 wheel.have = have
                 return
-        requires = have.metadata().requires if requires is None else requires
+        try:
+            requires = have.metadata().requires if requires is None else requires
+        except FileNotFoundError:  # pruned meanwhile
+            self._once_more(wheel)
+            return
         self._destination.tell(wheel.locked.name, requires, have.names)
         self._link(wheel, have)
 
@@ -295,16 +301,21 @@ class Passage:
         try:
             self._destination.link(wheel.locked, have, wheel.order)
         except EditedInStore as edited:
-            log.warning("%s was edited in the cache and is fetched again", edited)
-            if not self._store.remove("wheels", wheel.locked.sha256):
+            log.warning("%s was edited in the cache, or pruned, and is fetched again", edited)
+            removed = self._store.remove("wheels", wheel.locked.sha256)
+            if not removed and self._store.get("wheels", wheel.locked.sha256) is not None:
                 raise StoreError(
                     f"{edited} was edited in the cache.",
                     remedy="Run `zerostart cache prune` when no kernel uses it.",
                 ) from None
-            with self._changed:
-                self._begin_anew(wheel)
+            self._once_more(wheel)
             return
         self._land(wheel)
+
+    def _once_more(self, wheel: Coming) -> None:
+        with self._changed:
+            if self._wheels.get(wheel.locked.name) is wheel:
+                self._begin_anew(wheel)
 
     def _land(self, wheel: Coming) -> None:
         locked = wheel.locked

@@ -94,6 +94,8 @@ class Pipeline(Passage):
         self._crew.join()
         self.connections.close()
         for packer in self._packers:
+            packer.finish()  # all of them at once
+        for packer in self._packers:
             packer.close()
         keep = not isinstance(self._error, WheelRejected | DigestMismatch)
         given_up, self._given_up = self._given_up, []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import RequirementError
@@ -25,7 +25,7 @@ class Request:
     """Requirement lines, files with more of them, and index options.
 
     `origin` says where they were found, for people. Relative paths in `specs` are relative to
-    `base`.
+    `base`. `project` is the text of a pyproject.toml, for a block that speaks to uv.
     """
 
     specs: tuple[str, ...] = ()
@@ -34,11 +34,12 @@ class Request:
     base: Path = field(default_factory=Path.cwd)
     requires_python: str | None = None
     index: IndexOptions = field(default_factory=IndexOptions)
+    project: str = ""
 
     @property
     def empty(self) -> bool:
         """True if nothing at all was asked for."""
-        return not self.specs and not self.files
+        return not (self.specs or self.files or self.project)
 
     @property
     def title(self) -> str:
@@ -46,13 +47,15 @@ class Request:
         # an address may hold a password before its host, and a signature in its query
         specs = [re.sub(r"(://)[^/@\s]+@|\?[^#\s]*(?=#|\s|$)", r"\1", each) for each in self.specs]
         words = [*specs, *(path.name for path in self.files)]
+        if self.project:
+            words.insert(0, Path(self.origin).name)
         shown = ", ".join(words[:3]) or "nothing"
         return shown + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
     def parts(self) -> list[str]:
         """Every text that the answer depends on; raises RequirementError for a missing file."""
         local = any(spec.startswith((".", "-")) for spec in self.specs)
-        texts = [*self.specs, str(self.base) if local else ""]
+        texts = [*self.specs, str(self.base) if local else "", self.project]
         for path in self.files:
             for name, text in _with_includes(path, set()):
                 texts += [str(name), text]
@@ -95,43 +98,48 @@ def gather(
             raise RequirementError(
                 f"There is no requirements file {path}.", remedy="Check the path after -r."
             )
-    lines, python = _read_text(text) if text is not None else ((), None)
-    given = (*(spec.strip() for spec in specs if spec.strip()), *lines)
-    if given or paths or text is not None:
-        origin = "the cell" if text is not None else "arguments"
-        return _checked(Request(given, paths, origin, folder.resolve(), python, index))
+    named = tuple(spec.strip() for spec in specs if spec.strip())
+    if text is not None:
+        found = _read_text(text, folder.resolve(), index)
+        return _checked(replace(found, specs=(*named, *found.specs), files=paths))
+    if named or paths:
+        return _checked(Request(named, paths, "arguments", folder.resolve(), None, index))
     return _checked(_found(folder.resolve(), start, notebook, executed, index))
 
 
 def script_request(script: Path, index: IndexOptions | None = None) -> Request | None:
     """The request in a script's PEP 723 block, or None if it has no block."""
     text = script.read_text(encoding="utf-8", errors="replace")
-    return _script(text, str(script), script.resolve(), script.resolve().parent, index)
+    return _script(text, str(script), script.resolve().parent, index)
 
 
 def text_request(text: str, where: str, index: IndexOptions | None = None) -> Request | None:
     """The same for a script that is no file, with `where` as its name for people."""
-    return _script(text, where, None, Path.cwd(), index)
-
-
-def _script(
-    text: str, where: str, path: Path | None, base: Path, index: IndexOptions | None
-) -> Request | None:
-    index = index or IndexOptions()
     block = blocks.body(text)
-    if block is None:
-        return None
-    table = blocks.table(block, where)
-    lines, python = blocks.dependencies(table, where), table.get("requires-python")
-    if "tool" not in table:
-        return _checked(Request(lines, (), where, base, python, index))
-    if path is None:
+    if block is not None and "tool" in blocks.table(block, where):
         raise RequirementError(
             f"{where} has tables of tools in its `# /// script` block, which need a file.",
             remedy="Write the script to a file, and run that.",
         )
-    # uv knows its own tables; it reads the script itself
-    return _checked(Request((), (path,), where, base, python, index))
+    return _script(text, where, Path.cwd(), index)
+
+
+def _script(text: str, where: str, base: Path, index: IndexOptions | None) -> Request | None:
+    block = blocks.body(text)
+    return None if block is None else _checked(_of_block(block, where, base, index))
+
+
+def _of_block(block: str, where: str, base: Path, index: IndexOptions | None) -> Request:
+    index = index or IndexOptions()
+    table = blocks.table(block, where)
+    lines, python = blocks.dependencies(table, where), table.get("requires-python")
+    from zerostart_jupyter.install import tables
+
+    if not tables.uvs(table):
+        return Request(lines, (), where, base, python, index)
+    addresses, default = tables.indexes(table)
+    index = replace(index, named=addresses, names_default=default)
+    return Request((), (), where, base, python, index, tables.project(table, where, base))
 
 
 def _found(
@@ -146,10 +154,8 @@ def _found(
         block = cells.notebook_block(notebook)
     if block is not None:
         name = notebook.name if notebook is not None else "the notebook"
-        table = blocks.table(block, name)
-        base = notebook.parent if notebook is not None else folder
-        lines = blocks.dependencies(table, name)
-        return Request(lines, (), name, base, table.get("requires-python"), index)
+        base = notebook.parent.resolve() if notebook is not None else folder
+        return _of_block(block, name, base, index)
     if start is not None and start.is_file() and (request := script_request(start, index)):
         return request
     for above in (folder, *folder.parents):
@@ -168,13 +174,12 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _read_text(text: str) -> tuple[tuple[str, ...], str | None]:
+def _read_text(text: str, base: Path, index: IndexOptions) -> Request:
     block = blocks.body(text)
     if block is not None:
-        table = blocks.table(block, "the cell")
-        return blocks.dependencies(table, "the cell"), table.get("requires-python")
+        return _of_block(block, "the cell", base, index)
     lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in text.splitlines())
-    return tuple(line for line in lines if line), None
+    return Request(tuple(filter(None, lines)), (), "the cell", base, None, index)
 
 
 def _is_project(path: Path) -> bool:

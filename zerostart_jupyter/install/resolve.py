@@ -31,7 +31,7 @@ from zerostart_jupyter.install.lock import Lock, Locked
 from zerostart_jupyter.install.requirements import Request
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package, PackageArchive, PackageWheel
+    from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel
 
     from zerostart_jupyter.core.events import Operation
     from zerostart_jupyter.install.build import Builder
@@ -82,16 +82,18 @@ def resolve(
             f"{request.title} has no set of files for this machine: {error}.",
             remedy="Ask for another version, or use another Python.",
         ) from error
-    packages = []
+    packages, files = [], []
     volatile = False
     for package, artefact in chosen:
         operation.check()
+        if path := _local(artefact, request.base):
+            files.append(path)
         locked = _as_wheel(package, artefact, request.base)
         if locked is None:
             volatile = volatile or package.directory is not None
             locked = builder().build(package, artefact, request.base)
         packages.append(locked)
-    return Lock(tuple(sorted(packages, key=lambda each: each.name)), volatile)
+    return Lock(tuple(sorted(packages, key=lambda each: each.name)), volatile, tuple(files))
 
 
 def _ask(
@@ -123,6 +125,14 @@ def _ask(
     command += ["-"] if request.specs else []
     command += [str(path) for path in request.files]
     environment = {**os.environ, **indexes.environment}
+    if request.project:
+        project = scratch / "project"
+        project.mkdir()
+        (project / "pyproject.toml").write_text(request.project, encoding="utf-8")
+        command += ["--project", str(project), str(project / "pyproject.toml")]
+        environment.pop("UV_CONFIG_FILE", None)  # what it says is in there
+        if environment.pop("UV_NO_CONFIG", None):  # of other places
+            environment.update(XDG_CONFIG_HOME=str(scratch), XDG_CONFIG_DIRS=str(scratch))
     status, out, errors = run(
         command, request.base, environment, operation, "\n".join(request.specs), meanwhile
     )
@@ -236,7 +246,17 @@ def _as_wheel(package: Package, artefact: Any, base: Path) -> Locked | None:
     return Locked(package.name, str(version), file, location(artefact, base), sha256, artefact.size)
 
 
-def location(artefact: PackageWheel | PackageArchive, base: Path) -> str:
+def _local(artefact: Any, base: Path) -> str | None:
+    """The path of an artefact that is a file of this machine."""
+    from packaging.pylock import PackageArchive, PackageSdist, PackageWheel
+
+    if not isinstance(artefact, PackageWheel | PackageSdist | PackageArchive):
+        return None
+    address = location(artefact, base)
+    return unquote(urlsplit(address).path) if address.startswith("file:") else None
+
+
+def location(artefact: PackageWheel | PackageArchive | PackageSdist, base: Path) -> str:
     """The artefact's address; a path becomes a file: URL."""
     if artefact.url is not None:
         return artefact.url

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from zerostart_jupyter.core.connections import Response
+from zerostart_jupyter.core.connections import Response, whole_number
 from zerostart_jupyter.core.errors import NetworkError
 
 T = TypeVar("T")
@@ -95,10 +95,11 @@ def _length(tries: int, wanted: float | None) -> float:
 
 
 def _retry_after(response: Response) -> float | None:
-    text = (response.headers.get("Retry-After") or "").strip()
-    if text.isdigit():
-        return float(text)
+    text = response.headers.get("Retry-After") or ""
+    seconds = whole_number(text)
+    if seconds is not None:
+        return float(seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

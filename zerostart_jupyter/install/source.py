@@ -12,21 +12,23 @@ import os
 import re
 import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from zerostart_jupyter.core.connections import Response, host_of
+from zerostart_jupyter.core.connections import Response, host_of, whole_number
 from zerostart_jupyter.core.errors import NetworkError
+from zerostart_jupyter.install.archive import inflated
 from zerostart_jupyter.install.connections import Connections
 from zerostart_jupyter.install.retries import Refused, Stopped, persist, refusal_of
 
 BLOCK = 1 << 20  # bytes read from a connection between two reports
 _DOUBTS = 2  # times that ranges of a file may contradict each other before it is had as a whole
 _TOO_MANY = frozenset({429, 503})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 T = TypeVar("T")
 Report = Callable[[int, memoryview], None]
@@ -208,7 +210,7 @@ class HttpSource:
                 if done and _strong_validator(response) != validator:
                     raise Changed
                 validator = _strong_validator(response)
-                for part in _decoded(response, buffer):
+                for part in _decoded(response, buffer, self._failed):
                     self._check()
                     fresh = part[max(0, done - here) :]
                     here += len(part)
@@ -312,23 +314,39 @@ def _fill(response: Response, into: memoryview, start: int, report: Report) -> N
         done += count
 
 
-def _decoded(response: Response, buffer: memoryview) -> Iterator[memoryview]:
-    import zlib
-
+def _decoded(
+    response: Response, buffer: memoryview, failed: Callable[[object], NetworkError]
+) -> Iterator[memoryview]:
     coding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
     inflate = zlib.decompressobj(31) if coding in ("gzip", "x-gzip") else None
     if inflate is None and coding != "identity":
         raise http.client.HTTPException(f"the content coding {coding} was not asked for")
-    expected = response.headers.get("Content-Length")
-    received = 0
+    expected = whole_number(response.headers.get("Content-Length"))
+    received = given = 0
     while count := response.readinto(buffer):
         received += count
         part = buffer[:count]
-        yield memoryview(inflate.decompress(part)) if inflate else part
-    if expected is not None and expected.isdigit() and received < int(expected):
+        if inflate is None:
+            yield part
+            continue
+        bite: bytes | memoryview = part
+        while content := _inflated(inflate, bite):
+            given += len(content)
+            if inflated(received, given):
+                raise failed(f"its content coding makes {received} bytes into {given} and more")
+            yield memoryview(content)
+            bite = inflate.unconsumed_tail
+    if expected is not None and received < expected:
         raise http.client.HTTPException("the connection ended early")
     if inflate is not None and not inflate.eof:
         raise http.client.HTTPException("the connection ended early")
+
+
+def _inflated(inflate: zlib._Decompress, bite: bytes | memoryview) -> bytes:
+    try:
+        return inflate.decompress(bite, BLOCK)
+    except zlib.error as error:
+        raise http.client.HTTPException(f"its content coding is damaged: {error}") from error
 
 
 def _strong_validator(response: Response) -> str | None:

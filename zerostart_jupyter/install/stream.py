@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import struct
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -19,11 +19,14 @@ from typing import IO
 from isal import isal_zlib
 
 from zerostart_jupyter.install.archive import (
+    MEMBERS,
     STORED,
-    End,
     Member,
     find_end,
+    inflated,
+    padded,
     read_directory,
+    read_entry,
     reject,
 )
 from zerostart_jupyter.install.inflate import Run
@@ -39,14 +42,14 @@ _MOST_OF_END = 130 << 20  # bytes after the last member
 _IN_MEMORY = 8 << 20  # bytes of a member of unknown length
 _BITE = 256 << 10  # packed bytes taken at a time
 _GULP = 8 << 20  # inflated bytes taken at a time
-_ANYWHERE = 1 << 62  # beyond any file
 _DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub has no base
 
 Steps = Generator[None, None, None]
 
 
 class Unstreamable(Exception):
-    """A member says neither how long it is nor where it ends."""
+    """Only the directory can tell: a member says neither how long it is nor where it ends, or the
+    members so far inflate to more than a wheel as a whole may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,17 @@ class _Header:
 class Stream:
     """Takes a wheel's bytes in order; `folder` is for the contents until they get their names.
 
-    `feed()` raises WheelRejected, or Unstreamable.
+    `feed()` raises WheelRejected, Unstreamable, or what `room(bytes)` raises where the disk has no
+    room for a member.
     """
 
-    def __init__(self, folder: Path, wheel: str) -> None:
+    def __init__(
+        self, folder: Path, wheel: str, room: Callable[[int], object] = lambda count: None
+    ) -> None:
         self._folder = folder
         self._wheel = wheel
+        self._room = room
+        self._packed = self._size = 0  # of the members so far
         self._piece = memoryview(b"")
         self._at = 0  # of the next byte that nobody has taken
         self._found: list[Member] = []
@@ -181,6 +189,9 @@ class Stream:
             except _DAMAGED:
                 reject(self._wheel, f"{header.name!r} is damaged")
             kept.write(self._take(here - len(inflater.unused_data)))
+            self._check_size(kept.tell(), size)
+            if padded(kept.tell(), size):
+                reject(self._wheel, f"{header.name!r} is mostly padding")
         return crc, size
 
     def _descriptor(
@@ -207,11 +218,20 @@ class Stream:
             *(*sizes, len(header.name), len(extra), 0, 0, 0, 0, 0),
         )
         entry += header.name + extra
-        end = End(_ANYWHERE, _ANYWHERE + len(entry), 1)
-        (member,) = read_directory(entry, end, self._wheel)
-        return replace(member, offset=start)
+        return replace(read_entry(memoryview(entry), 0, self._wheel)[0], offset=start)
+
+    def _check_size(self, packed: int, size: int) -> None:
+        """Whether a member of these sizes may follow what has come."""
+        if inflated(self._packed + packed, self._size + size):
+            raise Unstreamable
+        if size > _IN_MEMORY:
+            self._room(size)
 
     def _begin(self, member: Member, header: _Header, descriptor: int) -> Run:
+        self._check_size(member.packed, member.size)
+        self._packed, self._size = self._packed + member.packed, self._size + member.size
+        if len(self._found) >= MEMBERS:
+            reject(self._wheel, f"it has more than {MEMBERS} members")
         member.end = member.offset + len(header.data) + member.packed + descriptor
         self._found.append(member)
         self._run = Run([member], self._place, self._wheel)

@@ -19,11 +19,14 @@ from zerostart_jupyter.install import live
 
 _BLOCK = 1 << 20  # bytes
 _WEAK = ("md5", "sha1")  # no RECORD may rest on these
+# Of a dist-info, what cannot have a hash, and what installers write beside it.
+_UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A row of a RECORD that has a hash; `size` is in bytes, 0 if the row has none."""
+    """A row of a RECORD, its `digest` empty if it should have one; `size` is in bytes, 0 if the row
+    has none."""
 
     name: str
     path: Path
@@ -32,14 +35,19 @@ class Recorded:
     size: int
 
 
-def recorded(site: Path, names: Iterable[str]) -> list[Recorded]:
-    """What the RECORDs of these distributions say of their files."""
+def recorded(site: Path, names: Iterable[str], *, compiled: bool = False) -> list[Recorded]:
+    """What the RECORDs of these distributions say of their files.
+
+    With `compiled` the installer may have compiled what it installed, as pip does: such files have
+    no hash.
+    """
     present = live.installed([str(site)])
     return [
         row
         for name in names
         for _, dist_info in present.get(name, [])[:1]
         for row in _rows(name, site, dist_info)
+        if row.digest or not (compiled and row.path.suffix == ".pyc")
     ]
 
 
@@ -74,10 +82,11 @@ def _rows(name: str, site: Path, dist_info: Path) -> Iterator[Recorded]:
     except (OSError, UnicodeDecodeError):
         yield Recorded(name, dist_info / "RECORD", "", "", 0)
         return
+    unhashed = [f"{dist_info.name}/{file}" for file in _UNHASHED]
     for row in csv.reader(lines):
         algorithm, _, digest = row[1].partition("=") if len(row) > 1 else ("", "", "")
-        if digest:
-            size = int(row[2]) if len(row) > 2 and row[2].isdigit() else 0
+        if row and (digest or row[0] not in unhashed):
+            size = int(row[2]) if len(row) > 2 and row[2].isascii() and row[2].isdigit() else 0
             path = Path(os.path.normpath(site / row[0]))
             yield Recorded(name, path, algorithm.lower(), digest, size)
 

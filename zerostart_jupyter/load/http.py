@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from zerostart_jupyter.core.connections import Connections, Response, shown
+from zerostart_jupyter.core.connections import Connections, Response, shown, whole_number
 from zerostart_jupyter.core.errors import (
     CheckpointChanged,
     CheckpointNotFound,
@@ -31,7 +31,7 @@ BODY = 100_000_000  # bytes of an index or a listing at most
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _EXPIRED = frozenset({400, 401, 403, 404, 410})  # how a signed address says that it is too old
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 T = TypeVar("T")
 
@@ -114,13 +114,13 @@ class Session:
                 if response.status not in (200, 206):
                     raise Refused(response)
                 found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
-                size = found[3] if found else response.headers.get("Content-Length") or ""
-                if not size.isdigit():
+                size = found[3] if found else response.headers.get("Content-Length")
+                if (known := whole_number(size)) is None:
                     raise DownloadFailed(
                         f"{shown(url)} could not be fetched: the server does not say its size.",
                         remedy="Download it in another way and load it by its path.",
                     )
-                return int(size), response
+                return known, response
 
         return self.persist(attempt, url)
 
@@ -249,8 +249,7 @@ class HttpFile:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise self._odd("it was compressed on the way")
         if response.status == 200:
-            length = response.headers.get("Content-Length", "")
-            if length.isdigit() and int(length) != self._size:
+            if whole_number(response.headers.get("Content-Length")) not in (None, self._size):
                 raise self._changed()
             return
         found = _CONTENT_RANGE.fullmatch((response.headers.get("Content-Range") or "").strip())
@@ -384,9 +383,10 @@ def _reason(status: int) -> str:
 
 
 def _retry_after(text: str) -> float | None:
-    if text.strip().isdigit():
-        return float(text)
+    seconds = whole_number(text)
+    if seconds is not None:
+        return float(seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

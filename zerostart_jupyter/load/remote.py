@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 
-from zerostart_jupyter.core.connections import Connections, basic, origin, shown
+from zerostart_jupyter.core.connections import Connections, basic, origin, shown, whole_number
 from zerostart_jupyter.core.errors import CheckpointInvalid, LoadError
 from zerostart_jupyter.core.events import Operation, State, operation
 from zerostart_jupyter.core.settings import Settings
@@ -238,10 +238,11 @@ class Repository:
             raise refusal_error(refusal, f"file {name} of {self.title}") from refusal
         linked = answer.headers.get("X-Linked-Etag")
         etag = (linked or answer.headers.get("ETag") or "").removeprefix("W/").strip('"')
-        size = answer.headers.get("X-Linked-Size") or ""
-        if not size and answer.status == 200:
-            size = answer.headers.get("Content-Length") or ""
-        if not etag or not size.isdigit():
+        said = answer.headers.get("X-Linked-Size")
+        if not said and answer.status == 200:
+            said = answer.headers.get("Content-Length")
+        size = whole_number(said)
+        if not etag or size is None:
             raise _not_a_hub(f"file {name} of {self.title}")
         own = strong_validator(answer) if answer.status == 200 and not linked else None
 
@@ -249,7 +250,7 @@ class Repository:
             place = self.snapshot.place(name, etag, session.check)
             if place is None:
                 return Here(file)
-            return Arriving(place, HttpFile(session, answer.url, int(size), own), int(size))
+            return Arriving(place, HttpFile(session, answer.url, size, own), size)
 
         return Coming(etag, file, begin)
 
