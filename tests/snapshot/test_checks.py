@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import socket
 from pathlib import Path
 
 import pytest
 
 from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.snapshot import checks
+from zerostart_jupyter.snapshot import checks, images, room
 from zerostart_jupyter.snapshot.catalog import SnapshotInfo
 from zerostart_jupyter.snapshot.criu import Criu
 from zerostart_jupyter.snapshot.manifest import Manifest, Needed
@@ -42,10 +43,14 @@ def manifest(library: Path) -> Manifest:
     )
 
 
-def refusal(info: SnapshotInfo, manifest: Manifest) -> str:
+def refused(info: SnapshotInfo, manifest: Manifest) -> SnapshotRefused:
     with pytest.raises(SnapshotRefused) as caught:
         checks.before_restore(info, manifest, CRIU)
-    return caught.value.message
+    return caught.value
+
+
+def refusal(info: SnapshotInfo, manifest: Manifest) -> str:
+    return refused(info, manifest).message
 
 
 def test_nothing_differs(info: SnapshotInfo, manifest: Manifest) -> None:
@@ -78,6 +83,45 @@ def test_an_older_criu(info: SnapshotInfo, manifest: Manifest) -> None:
 def test_too_little_memory(info: SnapshotInfo, manifest: Manifest) -> None:
     large = dataclasses.replace(manifest, digests={"pages-1.img": (1 << 60, "")})
     assert "it needs 1073741824.00 GiB of memory" in refusal(info, large)
+
+
+def test_a_control_group_may_leave_less_memory_than_the_machine(
+    info: SnapshotInfo, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = dataclasses.replace(manifest, digests={"pages-1.img": (1 << 20, "")})
+    checks.before_restore(info, large, CRIU)
+    monkeypatch.setattr(room, "memory", lambda: 1 << 19)
+    error = refused(info, large)
+    assert "it needs 1.0 MiB of memory, 512 KiB are free" in error.message
+    assert "end other kernels" in error.remedy
+
+
+def test_deleted_files_need_room_where_they_were(
+    info: SnapshotInfo, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ghosts = [tmp_path / f"{name}.cr.{name}.ghost" for name in ("a", "1b")]
+    monkeypatch.setattr(images, "ghosts", lambda directory: ghosts)
+    digests = {"ghost-file-a.img": (5 << 20, ""), "ghost-file-1b.img": (6 << 20, "")}
+    deleted = dataclasses.replace(manifest, digests=digests)
+    checks.before_restore(info, deleted, CRIU)
+    monkeypatch.setattr(room, "disk", lambda folder: 10 << 20)
+    error = refused(info, deleted)
+    assert f"it needs 11.0 MiB of room in {tmp_path}, 10.0 MiB are free" in error.message
+    assert error.remedy == "Delete what you no longer need there."
+
+
+def test_each_difference_has_its_own_remedy(
+    info: SnapshotInfo, manifest: Manifest, library: Path
+) -> None:
+    library.unlink()
+    error = refused(info, dataclasses.replace(manifest, criu="4.10"))
+    assert error.remedy == (
+        "Install CRIU 4.10 or newer; put it back, or re-run the notebook and save it again."
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = ("tcp", "127.0.0.1", server.getsockname()[1], 0)
+        taken = dataclasses.replace(manifest, needed=(), places=(place,))
+        assert refused(info, taken).remedy == "End what has it."
 
 
 def test_memory_that_is_only_mapped_need_not_be_free(

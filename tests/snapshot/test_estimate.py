@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,20 @@ def test_more_bytes_and_more_modules_take_longer(store: Store) -> None:
     for tier in ("process", "portable"):
         assert 0 < measured.seconds(tier, SMALL) < 2 < measured.seconds(tier, LARGE)
     assert measured.seconds("portable", SMALL | {"modules": 5000}) > 3
+
+
+def test_what_goes_on_to_a_gpu_takes_its_time(store: Store) -> None:
+    guess = Measured(store).guess
+    with_gpu = guess("process", SMALL | {"gpu_bytes": 80 << 30})
+    assert with_gpu - guess("process", SMALL) == pytest.approx(8.6, rel=0.01)
+
+
+def test_no_more_of_a_file_is_read_than_it_has_data(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "sparse"
+    file.write_bytes(bytes(1 << 19))
+    os.truncate(file, 1 << 40)
+    estimate.learn_disk(store, file, 1 << 19)
+    assert store.get("probes", "snapshot-disk-rate") is None
 
 
 def test_a_restore_that_happened_corrects_the_next_guess(store: Store) -> None:

@@ -110,6 +110,42 @@ def test_the_disk_is_full(python: Kernel, broken: Broken, private: Path) -> None
         subprocess.run(["umount", room], check=True)
 
 
+def test_the_disk_is_full_while_memory_is_moved_to_files(
+    python: Kernel, broken: Broken, private: Path
+) -> None:
+    broken.does('exec $real "$@"')
+    python.run("import numpy; a = numpy.arange(16 << 17)")
+    room = private / "cache" / "memory"
+    room.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", room], check=True)
+    try:
+        error = python.attempt("z.snapshot('one')").error
+        assert "No space left" in error, error
+        assert python.run("int(a[-1])") == str((16 << 17) - 1)
+        assert_untouched(python, private)
+        assert not [path for path in room.rglob("*") if path.is_file() and path.stat().st_size]
+    finally:
+        subprocess.run(["umount", room], check=True)
+
+
+def test_criu_hangs_while_it_restores(
+    broken: Broken, private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.does('exec $real "$@"')
+    with kernel() as python:
+        python.run("import os, zerostart_jupyter.snapshot as z; x = 1")
+        python.run("z.snapshot('one'); x = 2")
+        python.run("os.environ['ZS_CRIU_TIMEOUT'] = '0.5'")
+        broken.does("exec sleep 1000", action="restore")
+        error = python.attempt("z.restore('one')").error
+        assert error.startswith("CriuFailed")
+        assert "ZS_CRIU_TIMEOUT" in error
+        assert python.run("x") == "2"
+        eventually(python.client.hb_channel.is_beating)
+        eventually(lambda: [each.pid for each in ours(private)] == [python.pid])
+        assert [each.name for each in snapshot.snapshots()] == ["one"]
+
+
 def test_a_kernel_that_ends_meanwhile_leaves_nothing(
     python: Kernel, broken: Broken, private: Path
 ) -> None:

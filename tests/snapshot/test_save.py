@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import ast
 import json
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from tests.snapshot.kernels import Kernel, kernel
+from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from zerostart_jupyter import snapshot
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.snapshot import estimate
 
 pytestmark = pytest.mark.criu
 
@@ -56,6 +60,45 @@ def test_what_a_save_reports_is_true(python: Kernel, with_criu: Path) -> None:
     assert found.notebook == "a.ipynb"
     assert found.parent is None
     assert found.manifest().pid == python.pid
+
+
+def test_a_file_that_is_replaced_as_soon_as_the_kernel_goes_on_is_noticed(
+    python: Kernel, with_criu: Path
+) -> None:
+    path = with_criu / "data"
+    path.write_bytes(b"a" * 4096)
+    python.run(
+        "import mmap, os; from zerostart_jupyter.snapshot import process\n"
+        f"path = {str(path)!r}\n"
+        "with open(path, 'rb') as f: m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)\n"
+        "_enter = process.Save.enter\n"
+        "def enter(self, state, undo=None):\n"
+        "    if state == 'resuming':\n"
+        "        with open(path + '.new', 'wb') as f: f.write(b'b' * 4096)\n"
+        "        os.replace(path + '.new', path)\n"
+        "    _enter(self, state, undo)\n"
+        "process.Save.enter = enter"
+    )
+    python.run("s = z.snapshot('one')")
+    error = python.attempt("z.restore('one')").error
+    assert error.startswith("SnapshotRefused")
+    assert f"{path} has changed" in error
+    assert python.run("m[:1]") == "b'a'"
+
+
+def test_a_save_learns_how_fast_the_disk_is(python: Kernel, with_criu: Path) -> None:
+    python.run("import os; data = os.urandom(8 << 20)")
+    python.run("s = z.snapshot('one')")
+    eventually(lambda: [each.pid for each in ours(with_criu)] == [python.pid])
+    other = Store(with_criu / "other")
+    (with_criu / "other" / "file").write_bytes(bytes(4 << 20))
+    estimate.learn_disk(other, with_criu / "other" / "file")
+    rates = [each.get("probes", "snapshot-disk-rate") for each in (other, _store(with_criu))]
+    assert (rates[0] is None) == (rates[1] is None)  # where O_DIRECT is not possible
+
+
+def _store(home: Path) -> Store:
+    return Store(home / "cache")
 
 
 def test_memory_on_disk_is_the_users_alone(python: Kernel, with_criu: Path) -> None:
@@ -171,11 +214,17 @@ def test_torch_computes_on_in_every_kernel(python: Kernel) -> None:
 
 
 def test_clones_do_not_draw_the_same_numbers(python: Kernel) -> None:
-    python.run("import random, numpy; random.seed(1); numpy.random.seed(1)")
+    python.run(
+        "import random, numpy, os, ssl, torch; random.seed(1); numpy.random.seed(1)\n"
+        "torch.manual_seed(1); rng = numpy.random.default_rng(1); own = random.Random(1)\n"
+        "made = torch.Generator().manual_seed(1)\n"
+        "def draw():\n"
+        "    return (random.random(), float(numpy.random.rand()), float(torch.rand(1)),\n"
+        "        float(rng.random()), own.random(), float(torch.rand(1, generator=made)))"
+    )
     for name, reseed in (("kept", False), ("fresh", True)):
         python.run(
-            f"z.snapshot({name!r}, reseed={reseed})\n"
-            "drawn = random.random(), float(numpy.random.rand())"
+            f"z.snapshot({name!r}, reseed={reseed})\ndrawn = draw(); secret = ssl.RAND_bytes(8)"
         )
         snapshot.publish(name)
         if not reseed:
@@ -183,8 +232,22 @@ def test_clones_do_not_draw_the_same_numbers(python: Kernel) -> None:
     with kernel("zerostart-kept") as kept:
         assert kept.run("drawn") == original
     with kernel("zerostart-fresh") as one, kernel("zerostart-fresh") as two:
-        drawn = [each.run("drawn") for each in (one, two, python)]
-        assert len(set(drawn)) == 3
+        drawn = [ast.literal_eval(each.run("drawn")) for each in (one, two, python)]
+        assert all(len(set(each)) == 3 for each in zip(*drawn, strict=True))
+        assert len({each.run("secret") for each in (one, two, python)}) == 3
+
+
+def test_a_restored_kernel_says_which_connections_are_closed(python: Kernel) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        python.run(f"import socket; c = socket.create_connection(('127.0.0.1', {port}))")
+        ran = python.attempt("z.snapshot('one')")
+        assert "process (the whole process), kernel frozen for" in ran.result
+        said = python.attempt("z.restore('one')").result
+        assert said.splitlines() == [
+            "Restored from snapshot 'one'.",
+            f"  Connections that are closed now: 127.0.0.1:{port}.",
+        ]
 
 
 def test_each_restored_kernel_has_a_history_session_of_its_own(python: Kernel) -> None:

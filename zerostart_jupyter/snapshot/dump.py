@@ -25,6 +25,7 @@ from zerostart_jupyter.snapshot import (
     backing,
     checks,
     criu,
+    estimate,
     images,
     kerndat,
     launch,
@@ -69,6 +70,8 @@ class _Dump:
         self._locks: list[occupied.Place] = []
         self._terminals = False
         self._mapped: set[str] = set()
+        self._files: dict[str, os.stat_result] = {}  # that are not in the images, as they were then
+        self._read: dict[Path, int] = {}  # what a restore reads or maps, and the bytes of each
         self._leases: list[Lease] = []  # on files that what we save refers to; until we end
         self._catalog = Catalog(Settings.read(cache=Path(order["cache"])))
 
@@ -92,6 +95,9 @@ class _Dump:
 
     def _make_restores_quick(self) -> None:
         """What is worth doing once for all restores, now that nobody waits any more."""
+        if self._read:
+            largest = max(self._read, key=lambda path: self._read[path])
+            estimate.learn_disk(self._catalog.store, largest, self._read[largest])
         with contextlib.suppress(OSError):
             kerndat.learn(self._catalog.store, self._order["criu"])
             launch.compile_modules()
@@ -161,7 +167,16 @@ class _Dump:
         # A kernel that ends once it is resumed would give back what it holds.
         self._mapped = {path for pid in pids for path in procfs.mapped(pid)}
         self._leases += backing.hold(self._catalog.store, self._mapped)
+        # Once the kernel goes on, somebody may put others in their place.
+        self._files = {path: os.stat(path) for path in self._weights}
+        for path in self._mapped:
+            with contextlib.suppress(OSError):
+                self._files[path] = os.stat(path)
         return inherited
+
+    @property
+    def _weights(self) -> list[str]:
+        return [str(path) for path in self._gpu.get("weights", [])]
 
     def _constant(self, file: images.ImageFile) -> bool:
         """Whether pages of it are not in the images: libraries, and weights that are mapped."""
@@ -198,8 +213,9 @@ class _Dump:
             needed=manifest.needed(
                 [
                     *((each.path, each.size, self._constant(each)) for each in others.values()),
-                    *((path, os.stat(path).st_size, True) for path in self._gpu.get("weights", [])),
-                ]
+                    *((path, self._files[path].st_size, True) for path in self._weights),
+                ],
+                self._files,
             ),
             digests=manifest.digests(found),
             noted=manifest.note(found),
@@ -211,11 +227,14 @@ class _Dump:
             cpu=checks.cpu_features(),
             groups=tuple(os.getgroups()),
         )
+        final = self._catalog.store.path(ROOM, self._order["id"]) / IMAGES
+        self._read = {final / name: length for name, (length, _) in result.digests.items()}
+        self._read |= {each.path: each.length for each in memory}
         check()
         return {
             "digest": result.write(directory),
             "bytes": result.bytes + batch.bytes,
-            "read_bytes": result.bytes,
+            "read_bytes": result.bytes + sum(self._files[path].st_size for path in self._weights),
             "memory": sorted({each.path.parent.name for each in memory}),
         }
 

@@ -1,7 +1,7 @@
 """How long a restore will take: what it has to read and import, as this machine has shown so far.
 
-A first guess comes from the image's bytes, the disk's measured speed and the modules to import;
-each restore that happens corrects the next guess.
+A first guess comes from the bytes to read, the disk's measured speed, what goes on to a GPU and the
+modules to import; each restore that happens corrects the next guess.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _USUAL = 1e9  # bytes a second, until one was measured
 _BASE = {"process": 0.3, "portable": 0.6}  # seconds of a snapshot with nothing in it
 _BARE = 700  # modules of a kernel in which nothing was imported yet
 _MODULE = 0.0009  # seconds to import one more module
+_BUS = 10e9  # bytes a second from the host's memory to a GPU's
 _WEIGHT = 0.5  # of the newest restore
 _BOUND = 20.0  # a restore beyond this factor of its guess says nothing of the next one
 
@@ -48,7 +49,8 @@ class Measured:
         """The same before any experience with restores."""
         read = _number(about, "read_bytes", _number(about, "bytes", 0.0))
         imports = max(0.0, _number(about, "modules", 0.0) - _BARE) * _MODULE
-        return _BASE.get(tier, 1.0) + read / self._rate + imports
+        moved = _number(about, "gpu_bytes", 0.0) / _BUS
+        return _BASE.get(tier, 1.0) + read / self._rate + moved + imports
 
     def factor(self, tier: str) -> float:
         """What restores of this tier took, as a multiple of their guesses."""
@@ -65,24 +67,28 @@ def remember(store: Store, tier: str, about: Mapping[str, Any], seconds: float) 
     _note(store, _key(tier), {"factor": factor})
 
 
-def learn_disk(store: Store, path: Path) -> None:
-    """Measure, once, how fast a file of the cache is read past the page cache."""
+def learn_disk(store: Store, path: Path, length: int | None = None) -> None:
+    """Measure, once, how fast a file of the cache is read past the page cache.
+
+    `length` bytes of it, by default all.
+    """
     if store.get(ROOM, _DISK) is not None:
         return
     with contextlib.suppress(OSError, ValueError):  # no O_DIRECT here: the usual speed will do
-        rate = _direct(path)
+        rate = _direct(path, path.stat().st_size if length is None else length)
         if rate:
             _note(store, _DISK, {"rate": rate})
 
 
-def _direct(path: Path) -> float:
-    length = min(_PROBE, path.stat().st_size) & ~((1 << 20) - 1)
+def _direct(path: Path, whole: int) -> float:
+    length = min(_PROBE, whole) & ~((1 << 20) - 1)
     if not length:
         return 0.0
+    probes = min(_PROBES, whole // length)
     with mmap.mmap(-1, length) as place:
         opened = os.open(path, os.O_RDONLY | os.O_DIRECT)
         try:
-            return max(_rate(opened, place, number * length) for number in range(_PROBES))
+            return max(_rate(opened, place, number * length) for number in range(probes))
         finally:
             os.close(opened)
 

@@ -7,35 +7,33 @@ would wait for ever.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping
 
 from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.snapshot import procfs
+from zerostart_jupyter.snapshot import debugging, pools, procfs
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.gpu import parking
 
 NAME = "snapshot: fork"
-_PAUSE_HARD = 2  # omp_pause_hard, OpenMP 5.0 section 3.2.44
-_OPENMP = ("libgomp", "libomp", "libiomp")
 _DEVICES = {"/dev/nvidia": "a CUDA context", "/dev/kfd": "a context on an AMD GPU"}
 _OURS = ("zerostart-hub", "zerostart-status")  # live for a moment, and begin anew in a fork
 _HARMLESS = ("TMonitor",)  # tqdm's, which only refreshes bars
-# Native pools whose libraries end them before a fork and start them again: pthread_atfork(3).
-_SURVIVING = ("openblas", "libarrow")
-_ZMQ = "ZMQbg"
+_AGAIN = ("ZMQbg", "jemalloc_bg")  # made anew by `rebuilt`, and by jemalloc itself
+# A thread that just began has no name yet, and one that was joined is listed a moment longer.
+_SETTLED = 0.5  # seconds
+_STEP = 0.001
 
-_libraries: dict[str, ctypes.CDLL] = {}
+_nameless: set[int] = set()  # threads that had this time
 
 
-def examine(kernel: LiveKernel) -> None:
-    """Raise SnapshotRefused that names what is in the way."""
-    found = list(obstacles(kernel))
+def examine(kernel: LiveKernel, opened: Mapping[int, str] | None = None) -> None:
+    """Raise SnapshotRefused that names what is in the way; `opened` is of `procfs.opened`."""
+    found = list(obstacles(kernel, opened))
     if found:
         raise SnapshotRefused(
             f"No undo point can be kept while this kernel has {', '.join(found)}.",
@@ -57,66 +55,56 @@ def capability() -> Capability:
     return Capability(NAME, True, "undo points, without any privilege")
 
 
-def obstacles(kernel: LiveKernel) -> Iterator[str]:
+def obstacles(kernel: LiveKernel, opened: Mapping[int, str] | None = None) -> Iterator[str]:
     """What of this process a fork would lose or break, in words."""
     mapped = procfs.mapped(os.getpid())
-    pause_openmp(mapped)
+    pools.pause_openmp(mapped)
     loop = kernel.loop()
     if loop is not None:
         yield loop
     if kernel.kernel.eventloop is not None:
         yield "the event loop of a graphical toolkit"
+    if debugging.was_attached(kernel):
+        yield "threads of a debugger"
+        return
     own = kernel.threads()
     known: set[int | None] = {os.getpid()}  # after a fork the main thread does not know its own
+    alone = True
     for each in threading.enumerate():
         known.add(each.native_id)
         strange = each not in own and each is not threading.main_thread()
         if strange and each.name not in _OURS and type(each).__name__ not in _HARMLESS:
+            alone = False
             yield f"the thread {each.name!r}"
-    yield from _native(known, mapped)
-    yield from _devices()
+    if alone:  # or it might be computing in a native pool
+        yield from _native(known, pools.left(mapped))
+    yield from _devices(procfs.opened() if opened is None else opened)
     # A parked one has no device open, and its context is in this process all the same.
     if parking.is_parked(parking.Where.here()):
         yield "GPU memory that is parked"
 
 
-def pause_openmp(mapped: set[str]) -> None:
-    """End the threads of all OpenMP runtimes; the next parallel region starts them again."""
-    for path in mapped:
-        if os.path.basename(path).startswith(_OPENMP):
-            if path not in _libraries:
-                _libraries[path] = ctypes.CDLL(path)
-            pause = getattr(_libraries[path], "omp_pause_resource_all", None)
-            if pause is not None:
-                pause(_PAUSE_HARD)
-
-
-def _native(known: set[int | None], mapped: set[str]) -> Iterator[str]:
+def _native(known: set[int | None], pooled: int) -> Iterator[str]:
     """Threads that libraries started. One without a name of its own bears the process's."""
-    task = Path("/proc/self/task")
-    plain = _name(task / str(os.getpid()))
-    names = [
-        name
-        for tid in procfs.threads(os.getpid())
-        if tid not in known and (name := _name(task / str(tid))) and not name.startswith(_ZMQ)
-    ]
-    nameless = names.count(plain)
-    if nameless and not any(each in path for each in _SURVIVING for path in mapped):
-        yield f"{nameless} threads of a native library"
-    for name in sorted({*names} - {plain}):
-        if not name.startswith("jemalloc_bg"):  # started again by jemalloc itself
+    plain = procfs.name(os.getpid())
+    until = time.monotonic() + _SETTLED
+    while True:
+        names = {tid: procfs.name(tid) for tid in procfs.threads(os.getpid()) if tid not in known}
+        nameless = {tid for tid, name in names.items() if name == plain}
+        strange = len(nameless) - pooled
+        if strange <= 0 or nameless <= _nameless or time.monotonic() > until:
+            break
+        time.sleep(_STEP)
+    if strange > 0:
+        _nameless.update(nameless)
+        several = f"{strange} threads" if strange > 1 else "a thread"
+        yield f"{several} of a native library"
+    for name in sorted({*names.values()} - {plain, ""}):
+        if not name.startswith(_AGAIN):
             yield f"the native thread {name!r}"
 
 
-def _devices() -> Iterator[str]:
-    targets = list(procfs.targets(os.getpid()))
+def _devices(opened: Mapping[int, str]) -> Iterator[str]:
     for prefix, what in _DEVICES.items():
-        if any(target.startswith(prefix) for target in targets):
+        if any(target.startswith(prefix) for target in opened.values()):
             yield what
-
-
-def _name(task: Path) -> str:
-    try:
-        return (task / "comm").read_text().strip()
-    except OSError:  # it has just ended
-        return ""

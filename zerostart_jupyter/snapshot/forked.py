@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
+import socket
 import sys
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotRefused
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import (
     forkable,
     hooks,
     in_place,
-    memory,
+    launch,
+    listening,
     ports,
     procfs,
     revival,
@@ -32,49 +32,13 @@ from zerostart_jupyter.snapshot import (
     wire,
 )
 from zerostart_jupyter.snapshot.adapter import LiveKernel
+from zerostart_jupyter.snapshot.bounds import Bounds
 from zerostart_jupyter.snapshot.frozen import Family, sleep
+from zerostart_jupyter.snapshot.point import Point
 from zerostart_jupyter.snapshot.reach import Auto, Reach, Undone
 
 _REASONS = 1000  # cells for which it is still known why they cannot be undone
 _KEEPER = Path(__file__).with_name("keeper.py")
-
-
-@dataclass
-class _Point:
-    """The frozen process before a cell; without one, `gap` says why."""
-
-    number: int
-    line: int
-    gap: str = ""
-    pid: int = 0
-    inbox: int = -1
-    answers: wire.Reader = field(default_factory=lambda: wire.Reader(-1))
-    comms: frozenset[str] = frozenset()
-    children: frozenset[int] = frozenset()
-    counts: bool = True  # False for a cell that only asked for an undo
-
-    def news(self) -> dict[str, Any] | None:
-        """What the process has said last, if anything; notices that it has ended."""
-        latest = None
-        while not self.gap and select.select([self.answers], [], [], 0)[0]:
-            try:
-                for message in self.answers.take():
-                    latest = message
-            except EOFError:
-                self.drop("it was ended, perhaps because memory ran out")
-        return latest
-
-    def drop(self, why: str, *, wait: bool = True) -> None:
-        """End the process, and without `wait` leave it to the caller to collect it."""
-        if self.gap:
-            return
-        self.gap = why
-        os.close(self.inbox)
-        os.close(self.answers.descriptor)
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
-        if wait:
-            _collect(self.pid, 0)
 
 
 class _Points:
@@ -82,19 +46,16 @@ class _Points:
 
     def __init__(self) -> None:
         self.on = False
-        self.held = 0
         self.undone: list[tuple[int, int]] = []
-        self._settings = Settings()
-        self._all: list[_Point] = []
-        self._ending: list[int] = []  # whose memory the system is about to take back
-        self._pace = memory.Pace()
+        self._all: list[Point] = []
+        self._bounds = Bounds(self._all)
         self._keeper: int | None = None
         self._orders: tuple[int, int] | None = None
         self._told = ""
 
     def begin(self, kernel: LiveKernel, settings: Settings) -> None:
         """Keep a point before each cell from now on."""
-        self._settings = settings
+        self._bounds.settings = settings
         if self._orders is None:
             self._orders = os.pipe()
         if not self.on:
@@ -103,12 +64,17 @@ class _Points:
 
             async def execute(stream: Any, identities: list[bytes], request: Any) -> None:
                 content = request["content"]
-                if content.get("store_history", not content.get("silent", False)):
-                    reached = self._before_cell(kernel)
+                if not content.get("store_history", not content.get("silent", False)):
+                    await original(stream, identities, request)
+                    return
+                reached = self._before_cell(kernel)
+                try:
                     if reached is not None:
                         undone.answer(kernel, reached)
-                        return
-                await original(stream, identities, request)
+                    else:
+                        await original(stream, identities, request)
+                finally:
+                    self._after_cell()
 
             kernel.wrap_execution(execute)
 
@@ -122,22 +88,27 @@ class _Points:
     def forget(self, why: str) -> None:
         """Let go of all points."""
         for point in self._all:
-            point.drop(why)
+            self._bounds.end(point, why)
         self._all.clear()
-        while self._ending:
-            _collect(self._ending.pop(), 0)
-        self.held = 0
+        self._bounds.forget()
 
-    def living(self) -> list[_Point]:
+    @property
+    def held(self) -> int:
+        """The bytes that only the points hold, when it was measured last."""
+        return self._bounds.held
+
+    def living(self) -> list[Point]:
         """Those that can be gone back to, the running cell's own left out."""
-        for point in self._all:
-            if (message := point.news()) and message["kind"] == "measured":
-                self.held = int(message["bytes"])
+        self._bounds.living()
         return [point for point in self._all[:-1] if not point.gap]
+
+    def processes(self) -> list[int]:
+        """The ids of all points."""
+        return [point.pid for point in self._bounds.living()]
 
     def reach(self) -> Reach:
         """What can be undone once the running cell has ended."""
-        self.living()
+        self._bounds.keep_count()
         ended = [point for point in self._all if point.counts]
         return Reach(
             self.on,
@@ -157,7 +128,7 @@ class _Points:
             )
         return after.index(number)
 
-    def find(self, cells: int) -> _Point:
+    def find(self, cells: int) -> Point:
         """The point before the last so many cells; raises SnapshotRefused with the reason."""
         possible = "There are none." if not self.living() else ""
         remedy = possible or f"Undo {self._reach()} at most, or restore a snapshot."
@@ -192,12 +163,12 @@ class _Points:
 
     def _before_cell(self, kernel: LiveKernel) -> Undone | None:
         """Keep a point; in the process that is woken from it this returns what was undone."""
-        if self._all and not self._all[-1].counts:
-            self._all.pop().drop("nothing came of it")
-        point = _Point(kernel.position()["count"], kernel.position()["line"] + 1)
+        self._bounds.cell_begins()
+        point = Point(kernel.position()["count"], kernel.position()["line"] + 1)
         try:
-            forkable.examine(kernel)
-            message = self._fork(kernel, point)
+            opened = procfs.opened()
+            forkable.examine(kernel, opened)
+            message = self._fork(kernel, point, opened)
         except (SnapshotRefused, OSError) as error:  # a cell must run without a point, too
             point.gap = getattr(error, "message", f"there could be no fork: {error}")
             point.gap = point.gap.removesuffix(".")
@@ -209,8 +180,8 @@ class _Points:
         self._told = ""
         if message is None:
             self._all.append(point)
-            self._trim()
             return None
+        self._bounds.woken()
         kernel.take_position(message["position"])
         undone.take_inputs(kernel, point.line, message["inputs"])
         self._keeper = message["keeper"]
@@ -221,24 +192,23 @@ class _Points:
         hooks.tell_returned()
         return Undone(message["cells"], point.number)
 
-    def _fork(self, kernel: LiveKernel, point: _Point) -> wire.Message | None:
+    def _after_cell(self) -> None:
+        if self._all and not self._all[-1].counts:
+            self._bounds.end(self._all.pop(), "nothing came of it")
+        self._bounds.cell_ended()
+        del self._all[: -self._bounds.settings.undo_points - _REASONS]
+
+    def _fork(
+        self, kernel: LiveKernel, point: Point, opened: Mapping[int, str]
+    ) -> wire.Message | None:
         own = os.getpid()
-        others = [each.pid for each in self._all if not each.gap]
-        family = Family(
-            own,
-            self._present_keeper() or own,
-            others,
-            self._pace.is_due(self._settings.undo_mb << 20),
-        )
+        family = Family(own, self._present_keeper() or own)
         point.comms = frozenset(kernel.comms())
         point.children = frozenset(procfs.children(own))
-        offsets = _offsets(set(revival.outputs(kernel)))
+        offsets = _offsets(opened, revival.outputs(kernel, opened))
         inbox, answers = os.pipe(), os.pipe()
         try:
-            with warnings.catch_warnings():
-                # We know of the other threads, and what becomes of them.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
+            pid = _forked()
         except OSError:
             for end in (*inbox, *answers):
                 os.close(end)
@@ -252,21 +222,6 @@ class _Points:
         point.pid, point.inbox, point.answers = pid, inbox[1], wire.Reader(answers[0])
         return None
 
-    def _trim(self) -> None:
-        """Drop the oldest until the bounds hold."""
-        limit = self._settings.undo_points
-        self._ending = [pid for pid in self._ending if not _collect(pid, os.WNOHANG)]
-        living = self.living()
-        for point in living[: max(0, len(living) - limit)]:
-            point.drop(f"only the last {limit} are kept (ZS_UNDO_POINTS)", wait=False)
-            self._ending.append(point.pid)
-        budget = self._settings.undo_mb << 20
-        while self.held > budget and (living := self.living()):
-            living[0].drop(f"undo points held {size(self.held)} of memory (ZS_UNDO_MB)")
-            rest = [point.pid for point in self._all if not point.gap]
-            self.held = memory.held(os.getpid(), rest)
-        del self._all[: -limit - _REASONS]
-
     def go_back(self, kernel: LiveKernel, cells: int) -> NoReturn:
         """Wake a point, and give it our place."""
         if self._all:
@@ -276,11 +231,21 @@ class _Points:
             _close_comms(kernel, point)
             undone.write_history(kernel)
             farewell = in_place.let_go(kernel, undo)
-            self._wake(kernel, point, farewell, cells)
-            self._give_way(kernel, point, undo)
+            connection = kernel.connection()
+            # The keeper holds the ports from the first undo on.
+            kept = [] if self._present_keeper() else _held(connection, undo)
+            # Clients that come back early find somebody; see `listening`.
+            offered = listening.begin(_held(connection, undo), connection)
+            self._wake(kernel, point, farewell, cells, offered)
+            self._give_way(kernel, point, [each.fileno() for each in kept])
 
     def _wake(
-        self, kernel: LiveKernel, point: _Point, farewell: dict[str, Any], cells: int
+        self,
+        kernel: LiveKernel,
+        point: Point,
+        farewell: dict[str, Any],
+        cells: int,
+        offered: Sequence[socket.socket],
     ) -> None:
         """Have the process be ready to take over; raises what keeps it from that."""
         message = farewell | {
@@ -291,29 +256,10 @@ class _Points:
             "keeper": self._present_keeper() or os.getpid(),
             "inputs": undone.inputs(kernel, point.line),
         }
-        self.ask(point, message, "ready")
+        with contextlib.closing(listening.Offer(offered)) as offer:
+            point.ask(message | {"listening": offer.path}, "ready", offer)
 
-    def ask(self, point: _Point, message: wire.Message, answered: str) -> wire.Message:
-        """The process's answer of this kind; raises what it failed with, or that it ended."""
-        try:
-            wire.send(point.inbox, message)
-            while True:
-                answer = point.answers.wait()
-                if answer["kind"] == "failed":
-                    raise wire.revive(answer)
-                if answer["kind"] == answered:
-                    return answer
-        except KeyboardInterrupt:
-            point.drop("it was interrupted")  # its answer would be taken for another's
-            raise
-        except (EOFError, BrokenPipeError) as error:
-            point.drop("it ended")
-            raise SnapshotRefused(
-                f"The undo point before cell [{point.number}] has ended.",
-                remedy="Undo more cells, or restore a snapshot.",
-            ) from error
-
-    def _give_way(self, kernel: LiveKernel, point: _Point, undo: contextlib.ExitStack) -> NoReturn:
+    def _give_way(self, kernel: LiveKernel, point: Point, kept: Sequence[int]) -> NoReturn:
         assert self._orders is not None
         for each in self._all[self._all.index(point) + 1 :]:
             each.drop("it was undone")
@@ -322,10 +268,10 @@ class _Points:
         if self._present_keeper() is not None:
             os.write(self._orders[1], b"%d\n" % point.pid)
             os._exit(0)
-        held = [undo.enter_context(each).fileno() for each in ports.hold(kernel.connection())]
-        in_place.hand_on({self._orders[0], *held}, kernel.outputs())
+        in_place.hand_on({self._orders[0], *kept}, kernel.outputs())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the keeper listens to it
         argv = [sys.executable, "-I", "-S", str(_KEEPER), str(point.pid), str(self._orders[0])]
+        launch.undebugged()
         os.execv(sys.executable, argv)
 
 
@@ -360,7 +306,7 @@ def undo(cells: int = 1, *, before: int | None = None) -> NoReturn:
 
 def ask(cells: int, message: wire.Message, answered: str) -> wire.Message:
     """What the point before the last so many cells answers; it stays. Raises as `undo` does."""
-    return _points.ask(_points.find(cells), message, answered)
+    return _points.find(cells).ask(message, answered)
 
 
 def reach() -> Reach:
@@ -368,29 +314,40 @@ def reach() -> Reach:
     return _points.reach()
 
 
+def processes() -> list[int]:
+    """The ids of the processes that are undo points."""
+    return _points.processes()
+
+
 def forget() -> None:
     """Let go of all undo points, as before a dump: they would be part of it."""
     _points.forget("the kernel was saved since")
 
 
-def _collect(pid: int, how: int) -> bool:
-    """Have the system forget a process that ended; False if it has not, for WNOHANG."""
-    with contextlib.suppress(ChildProcessError):  # a sibling: our keeper collects it
-        return os.waitpid(pid, how)[0] == pid
-    return True
+def _held(connection: Mapping[str, Any], undo: contextlib.ExitStack) -> list[socket.socket]:
+    return [undo.enter_context(each) for each in ports.hold(connection)]
 
 
-def _offsets(but: set[int]) -> dict[int, int]:
+def _forked() -> int:
+    if sys.version_info < (3, 12):
+        return os.fork()
+    with warnings.catch_warnings():
+        # We know of the other threads, and what becomes of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _offsets(opened: Mapping[int, str], but: Collection[int]) -> dict[int, int]:
     """Where each open file is being read or written, our launcher's outputs excepted."""
     found = {}
-    for number in {int(entry) for entry in os.listdir("/proc/self/fd")} - but:
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{number}").startswith("/"):
+    for number, target in opened.items():
+        if number not in but and target.startswith("/"):
+            with contextlib.suppress(OSError):
                 found[number] = os.lseek(number, 0, os.SEEK_CUR)
     return found
 
 
-def _close_comms(kernel: LiveKernel, point: _Point) -> None:
+def _close_comms(kernel: LiveKernel, point: Point) -> None:
     """Tell the frontend to let go of widgets that undone cells have made."""
     for name, comm in kernel.comms().items():
         if name not in point.comms:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from zerostart_jupyter.core.errors import SnapshotError
-from zerostart_jupyter.snapshot import hooks, memory, rebuilt, undone, wire
+from zerostart_jupyter.snapshot import debugging, hooks, listening, memory, rebuilt, undone, wire
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.launch import die_with_parent
 from zerostart_jupyter.snapshot.quiesce import Place, Sockets, places
@@ -22,21 +23,17 @@ from zerostart_jupyter.snapshot.wire import Message
 _LOOK = 5.0  # seconds between two looks whether the kernel is still there
 _ADOPTED = 10.0  # seconds for the kernel we were forked from to end
 _STEP = 0.001
+_REST = 0.05  # seconds in which the cell that is about to run has the processor and the memory
 _OOM = Path("/proc/self/oom_score_adj")
 _FIRST_TO_GO = "1000"  # proc(5): what the system ends first when memory runs out
 
 
 @dataclass(frozen=True)
 class Family:
-    """Who is who: the kernel that forks, its keeper (itself, without one), its other points.
-
-    `measured` says that this one tells what they all hold.
-    """
+    """Who is who: the kernel that forks, and its keeper (itself, without one)."""
 
     kernel: int
     keeper: int
-    points: Sequence[int]
-    measured: bool
 
 
 def sleep(
@@ -61,18 +58,22 @@ def _sleep(
     # whoever is woken hears of signals from the keeper.
     os.setsid()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    select.select([inbox], [], [], _REST)
     score = _mark(_FIRST_TO_GO)
     connection = kernel.connection()
     pipe = kernel.app.iopub_thread._pipe_port
     _leave_connections({*places(connection).values(), pipe})
-    if family.measured:
-        held = memory.held(family.kernel, [*family.points, os.getpid()])
-        wire.send(answers, {"kind": "measured", "bytes": held})
-    while (message := _wait(inbox, family))["kind"] == "save":
-        from zerostart_jupyter.snapshot import promoted
+    while (message := _wait(inbox, family))["kind"] != "wake":
+        if message["kind"] == "measure":
+            held = memory.held(message["kernel"], message["points"])
+            wire.send(answers, {"kind": "measured", "bytes": held})
+        else:
+            from zerostart_jupyter.snapshot import promoted
 
-        promoted.obey(kernel.kernel.shell, message, answers)
+            promoted.obey(kernel.kernel.shell, message, answers)
+    offered = listening.take(message["listening"])
     rebuilt.rebuild(kernel)
+    debugging.begin_anew(kernel)
     undone.reopen_history(kernel)
     wire.send(answers, {"kind": "ready"})
     if os.read(inbox, 1):
@@ -89,7 +90,7 @@ def _sleep(
     hooks.tell_restored()
     kernel.enqueue([[bytes.fromhex(part) for part in each] for each in message["waiting"]])
     kernel.serve([bytes.fromhex(part) for part in message["identities"]], message["request"])
-    Sockets(kernel).take(connection, subscribers=message["subscribers"])
+    Sockets(kernel).take(connection, subscribers=message["subscribers"], listening=offered)
     rebuilt.note_descriptors(kernel)
     return message
 

@@ -10,6 +10,7 @@ import site
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,6 +30,7 @@ def python_path() -> str | None:
 
 def environment() -> dict[str, str]:
     """The environment for such a process: ours, with this package on the path."""
+    undebugged()
     root = python_path()
     if root is None:
         return dict(os.environ)
@@ -36,6 +38,16 @@ def environment() -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": os.pathsep.join([root, *(path for path in known if path != root)])
     }
+
+
+def undebugged() -> None:
+    """Have a debugger leave alone what this thread starts from now on, or becomes by exec.
+
+    debugpy's changes the command line of every Python, which would wait for the debugger then.
+    """
+    patches: Any = sys.modules.get("_pydev_bundle.pydev_monkey")
+    if patches is not None:
+        patches._arg_patch.apply_arg_patching = False  # as pydevd.skip_subprocess_arg_patch()
 
 
 def compile_modules() -> None:

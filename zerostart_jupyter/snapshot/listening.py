@@ -11,6 +11,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import shutil
 import socket
 import tempfile
@@ -54,6 +55,11 @@ class Offer:
     def fileno(self) -> int:
         """For selectors: readable when the kernel is at the door."""
         return self._door.fileno()
+
+    def wait(self, other: int) -> None:
+        """Hand the sockets over once the kernel comes, unless it says something first."""
+        if self.fileno() in select.select([self.fileno(), other], [], [])[0]:
+            self.serve()
 
     def serve(self) -> None:
         """Hand the sockets over."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from zerostart_jupyter.core.errors import SnapshotCorrupt
@@ -176,20 +177,39 @@ def _compare(manifest: Manifest, path: Path) -> None:
         raise _damaged(path.name, "is not what was written")
 
 
-def needed(paths: Iterable[tuple[str, int | None, bool]]) -> tuple[Needed, ...]:
-    """What to check of (path, size, library) at a restore; special files are left out."""
+def needed(
+    paths: Iterable[tuple[str, int | None, bool]],
+    noted: Mapping[str, os.stat_result] = MappingProxyType({}),
+) -> tuple[Needed, ...]:
+    """What to check of (path, size, library) at a restore; special files are left out.
+
+    `noted` is what paths led to at the time of the dump, where that is known.
+    """
     found = {}
     for path, size, library in paths:
         if not path.startswith("/") or path.startswith(("/dev/", "/proc/", "/sys/")):
             continue
         try:
-            mtime = os.stat(path).st_mtime_ns
-        except OSError:  # deleted while open: CRIU carries it inside the image
+            now = os.stat(path)
+        except OSError:
+            now = None
+        then = noted.get(path, now)
+        if then is None:  # deleted while open: CRIU carries it inside the image
             continue
-        found[path] = (
-            Needed(path, size, mtime, elf.build_id(path)) if library else Needed(path, size, None)
-        )
+        if library:
+            build = elf.build_id(path) if now is not None and _same(now, then) else None
+            found[path] = Needed(path, size, then.st_mtime_ns, build)
+        else:
+            found[path] = Needed(path, size, None)
     return tuple(found[path] for path in sorted(found))
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino, one.st_mtime_ns) == (
+        other.st_dev,
+        other.st_ino,
+        other.st_mtime_ns,
+    )
 
 
 def _damaged(name: str, how: str) -> SnapshotCorrupt:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-_PAUSE = 1.0  # seconds between two measurements
+PAUSE = 1.0  # seconds between two measurements
 _PART = 8  # of what may be held: when this part of it may have been copied, it is looked at
 
 
@@ -23,7 +23,7 @@ class Pace:
         """Whether to measure now: after a while, or when so many bytes may soon be held."""
         now, faults = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         copied = (faults - self._faults) * mmap.PAGESIZE  # at most
-        if now - self._when < _PAUSE and copied < budget // _PART:
+        if now - self._when < PAUSE and copied < budget // _PART:
             return False
         self._when, self._faults = now, faults
         return True

@@ -47,21 +47,24 @@ def obstacles(
     own: Collection[int | str] = (),
     *,
     cuda: bool = False,
+    leaving: Collection[int] = (),
 ) -> Iterator[Obstacle]:
     """Everything of the process and its descendants that is in the way.
 
     `inherited` are targets of descriptors that its launcher gave it: a restore replaces them.
     `own` holds the paths the kernel itself listens at. With `cuda` the driver will take GPU memory
-    out of these processes first, and closes their devices.
+    out of these processes first, and closes their devices. Those that are `leaving` will have ended
+    by the time of the dump.
     """
-    pids = procfs.tree(pid)
+    pids = [each for each in procfs.tree(pid) if each not in leaving]
     yield from _of_processes(pid, pids)
     opened = [each for one in pids for each in procfs.descriptors(one)]
     for each in opened:
         for prefix, (what, remedy) in (_KINDS | _DEVICES).items():
             if each.target.startswith(prefix) and not (cuda and prefix == _NVIDIA):
                 yield Obstacle(_who(each.pid), what, remedy)
-    yield from _outside_sockets(opened, inherited, own)
+    ending = {each.inode for one in leaving for each in procfs.descriptors(one)}
+    yield from _outside_sockets(opened, inherited, own, ending)
     for pid, what, remedy in undumpable.belongings(pids, opened, inherited):
         yield Obstacle(_who(pid), what, remedy)
 
@@ -72,9 +75,10 @@ def examine(
     own: Collection[int | str] = (),
     *,
     cuda: bool = False,
+    leaving: Collection[int] = (),
 ) -> None:
     """Raise SnapshotRefused that names all obstacles; nothing is frozen."""
-    found = list(dict.fromkeys(obstacles(pid, inherited, own, cuda=cuda)))
+    found = list(dict.fromkeys(obstacles(pid, inherited, own, cuda=cuda, leaving=leaving)))
     if found:
         raise SnapshotRefused(
             "This kernel cannot be saved: "
@@ -150,12 +154,15 @@ def _of_processes(root: int, pids: Sequence[int]) -> Iterator[Obstacle]:
 
 
 def _outside_sockets(
-    opened: Sequence[Descriptor], inherited: Sequence[str], own: Collection[int | str]
+    opened: Sequence[Descriptor],
+    inherited: Sequence[str],
+    own: Collection[int | str],
+    ending: Collection[int | None],
 ) -> Iterator[Obstacle]:
     inodes = {each.inode: each for each in opened if each.target.startswith("socket:")}
     for inode, peer in unixsockets.peers().items():
         holder = inodes.get(inode)
-        if holder is None or peer in inodes or holder.target in inherited:
+        if holder is None or peer in inodes or peer in ending or holder.target in inherited:
             continue
         path = _listener(inode, peer)
         if path not in own:

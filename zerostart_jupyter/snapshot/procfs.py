@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+_AT_ONCE = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class Descriptor:
 def children(pid: int) -> list[int]:
     """The direct children of all threads of a process."""
     found: list[int] = []
-    for task in _names(PROC / str(pid) / "task"):
-        found += map(int, _text(PROC / str(pid) / "task" / task / "children").split())
+    for task in _names(folder := f"/proc/{pid}/task"):
+        found += map(int, _text(f"{folder}/{task}/children").split())
     return found
 
 
@@ -74,7 +75,12 @@ def session(pid: int) -> int | None:
 
 def command(pid: int) -> str:
     """The short name of a process, for messages."""
-    return _text(PROC / str(pid) / "comm").strip() or str(pid)
+    return name(pid) or str(pid)
+
+
+def name(tid: int) -> str:
+    """That of a thread or process; empty if it has ended."""
+    return _text(f"/proc/{tid}/comm").strip()
 
 
 def age() -> float:
@@ -95,12 +101,14 @@ def descriptors(pid: int) -> Iterator[Descriptor]:
         yield Descriptor(pid, int(name), target, int(flags.split()[1], 8))
 
 
-def targets(pid: int) -> Iterator[str]:
-    """Where the open descriptors of a process lead, in a tenth of the time."""
+def opened(pid: int | str = "self") -> dict[int, str]:
+    """Where the open descriptors of a process lead, by number; in a tenth of the time."""
     folder = f"/proc/{pid}/fd"
-    for name in _names(Path(folder)):
+    found = {}
+    for name in _names(folder):
         with contextlib.suppress(OSError):
-            yield os.readlink(f"{folder}/{name}")
+            found[int(name)] = os.readlink(f"{folder}/{name}")
+    return found
 
 
 def descriptor_info(pid: int, number: int) -> list[str]:
@@ -119,15 +127,25 @@ def mapped(pid: int) -> set[str]:
     return {line[line.index("/") :] for line in maps(pid) if "/" in line}
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: str | Path) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:
         return []
 
 
-def _text(path: Path) -> str:
+def _text(path: str | Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        # A file object costs more than the few reads that these files take.
+        parts = []
+        while part := os.read(opened, _AT_ONCE):
+            parts.append(part)
+        return b"".join(parts).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(opened)

@@ -35,9 +35,11 @@ class Restored:
     @classmethod
     def adopt(cls, info: SnapshotInfo, taken: dict[str, Any]) -> Restored:
         """The namespace that the kernel we were before an exec has made."""
-        restored = cls(summary(info), taken["outer"], wire.Reader(taken["control"]))
+        manifest = info.manifest()
+        about = summary(info, manifest.sockets)
+        restored = cls(about, taken["outer"], wire.Reader(taken["control"]))
         restored.revive = taken["revive"]
-        restored.gpu = info.manifest().gpu
+        restored.gpu = manifest.gpu
         restored.found(taken["pid"])
         return restored
 
@@ -110,12 +112,16 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a namespace is told to restore; the lease keeps the images until they are read."""
+    """What a namespace is told to restore; the lease keeps the images until they are read.
+
+    `closed` are the ends of connections that a restored kernel finds closed.
+    """
 
     info: SnapshotInfo
     message: wire.Message
     lease: Lease
     gpu: Mapping[str, Any] = field(default_factory=dict)
+    closed: Sequence[str] = ()
 
 
 def order(snapshot: str, settings: Settings | None = None) -> Order:
@@ -147,7 +153,7 @@ def order(snapshot: str, settings: Settings | None = None) -> Order:
         "criu": list(criu.command),
         "timeout": settings.criu_timeout,
     }
-    return Order(info, message, lease, manifest.gpu)
+    return Order(info, message, lease, manifest.gpu, manifest.sockets)
 
 
 def prepare(
@@ -160,14 +166,15 @@ def prepare(
     except BaseException:
         apart.end()
         raise
-    restored = Restored(summary(asked.info), apart.outer, apart.reader, asked.lease)
+    about = summary(asked.info, asked.closed)
+    restored = Restored(about, apart.outer, apart.reader, asked.lease)
     restored.gpu = asked.gpu
     restored.criu = asked.message["criu"]
     restored.tell(asked.message)
     return restored
 
 
-def summary(info: SnapshotInfo) -> dict[str, Any]:
-    """What a restored kernel is told about the snapshot it came from."""
+def summary(info: SnapshotInfo, closed: Sequence[str]) -> dict[str, Any]:
+    """What a restored kernel is told: the snapshot it came from, which connections are closed."""
     known = ("name", "id", "tier", "created", "bytes", "gpu_bytes", "seconds", "frozen_seconds")
-    return {name: getattr(info, name) for name in known}
+    return {name: getattr(info, name) for name in known} | {"closed": list(closed)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from zerostart_jupyter.snapshot import door, listening, random_states
+from zerostart_jupyter.snapshot import debugging, door, listening, procfs, random_states
 from zerostart_jupyter.snapshot.adapter import LiveKernel
 from zerostart_jupyter.snapshot.hooks import tell_restored
 from zerostart_jupyter.snapshot.quiesce import Sockets
@@ -44,20 +44,17 @@ def note_origin(key: str) -> None:
     _snapshot = key
 
 
-def outputs(kernel: LiveKernel) -> dict[int, str]:
-    """Descriptors that lead where the launcher said: number -> stdin, stdout or stderr."""
-    targets = {}
-    for name, number in kernel.outputs().items():
-        with contextlib.suppress(OSError):
-            targets[os.readlink(f"/proc/self/fd/{number}")] = name
+def outputs(kernel: LiveKernel, opened: Mapping[int, str] | None = None) -> dict[int, str]:
+    """Descriptors that lead where the launcher said: number -> stdin, stdout or stderr.
+
+    `opened` is what `procfs.opened` finds in this process.
+    """
+    opened = procfs.opened() if opened is None else opened
+    targets = {
+        opened[number]: name for name, number in kernel.outputs().items() if number in opened
+    }
     targets.pop(os.devnull, None)
-    found = {}
-    for entry in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            output = targets.get(os.readlink(f"/proc/self/fd/{entry}"))
-            if output is not None:
-                found[int(entry)] = output
-    return found
+    return {number: targets[target] for number, target in opened.items() if target in targets}
 
 
 def come_alive(
@@ -83,9 +80,10 @@ def come_alive(
         _reopen(inherited, message["door"])
         first()
         kernel.take_connection(message["connection_file"], message["connection"])
+        debugging.begin_anew(kernel)
         tell_restored()
         if reseed:
-            random_states.reseed()
+            random_states.reseed(kernel.kernel.shell.user_ns)
         kernel.begin_session()
         asked: dict[str, Any] = message["revive"] or {}
         kernel.abort_waiting()

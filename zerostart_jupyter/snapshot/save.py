@@ -20,6 +20,7 @@ from zerostart_jupyter.core.wording import seconds as in_seconds
 from zerostart_jupyter.core.wording import size
 from zerostart_jupyter.snapshot import (
     cell_times,
+    debugging,
     forked,
     installed,
     preflight,
@@ -44,7 +45,8 @@ class Saved:
 
     `bytes` of the images, `seconds` the save took, `frozen_seconds` of them without a kernel.
     `reason` is why it has this tier; `omitted` are (name, why) that the portable tier cannot save,
-    `changed` (name, how) what will be different; `secrets` name what looks like one and is in it.
+    `changed` (name, how) what will be different; `secrets` name what looks like one and is in it;
+    `closed` are the other ends of connections that a restored kernel finds closed.
     """
 
     name: str
@@ -60,15 +62,20 @@ class Saved:
     omitted: tuple[tuple[str, str], ...] = ()
     changed: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         if self.restored:
-            return f"Restored from snapshot {self.name!r}."
+            lines = [f"Restored from snapshot {self.name!r}."]
+            if self.closed:
+                lines.append(f"  Connections that are closed now: {', '.join(self.closed)}.")
+            return "\n".join(lines)
         if self.tier == tiers.PORTABLE:
-            took = f"portable ({self.reason}), took {in_seconds(self.seconds)}"
+            took = f"took {in_seconds(self.seconds)}"
         else:
             took = f"kernel frozen for {in_seconds(self.frozen_seconds)}"
-        lines = [f"Saved snapshot {self.name!r}: {size(self.bytes)}, {took}."]
+        kind = f"{self.tier} ({self.reason})" if self.reason else self.tier
+        lines = [f"Saved snapshot {self.name!r}: {size(self.bytes)}, {kind}, {took}."]
         lines += [f"  not saved: {name}: {why}" for name, why in self.omitted]
         lines += [f"  {name}: {how}" for name, how in self.changed]
         if self.secrets:
@@ -128,6 +135,7 @@ def snapshot(
         )
         return _saved(saving.save(asked, kernel.kernel.shell, settings, hub), restored=False)
     criu = choice.criu
+    debugging.demand_none(kernel)
     with operation("snapshot", name, unit="steps", hub=hub) as work:
         work.update(State.PREFLIGHT)  # which compares weights on a GPU with their files
         gpu = Moving.plan(settings, park=park)
@@ -161,11 +169,13 @@ def _run(kernel: LiveKernel, order: Order, work: Operation, gpu: Moving, *, rese
         try:
             save.enter(State.PREFLIGHT, dumper.stop)
             own = places(kernel.connection()).values()
-            forked.forget()  # they would be dumped with us, each at full size
-            preflight.examine(os.getpid(), _targets(inherited), own, cuda=gpu.cuda)
+            points = forked.processes()
+            targets = _targets(inherited)
+            preflight.examine(os.getpid(), targets, own, cuda=gpu.cuda, leaving=points)
             dumper.start(order, channel.ends(), sorted(inherited))
             work.on_cancel(dumper.cancel)
             work.check()
+            forked.forget()  # they would be dumped with us, each at full size
             frozen = time.monotonic()
             save.enter(State.QUIESCING, sockets.take)
             muted = kernel.mute_parent_poller()
@@ -227,6 +237,7 @@ def _raise_if_failed(message: Message) -> None:
 def _saved(body: dict[str, Any], *, restored: bool) -> Saved:
     known = {each.name for each in fields(Saved)} - {"restored"}
     found = {name: body[name] for name in known if name in body}
+    found["closed"] = tuple(body.get("closed", ()))
     if not restored:
         found["secrets"] = secrets.once(process=body["tier"] == tiers.PROCESS)
     return Saved(**found, restored=restored)

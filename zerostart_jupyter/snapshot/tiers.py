@@ -32,7 +32,8 @@ def best(tier: str, settings: Settings) -> Choice:
     if tier == PORTABLE:
         return Choice(PORTABLE, "it was asked for")
     try:
-        return Choice(PROCESS, "the whole process can be saved here", choose(tier, settings))
+        reason = "the whole process" if tier == "auto" else "it was asked for"
+        return Choice(PROCESS, reason, choose(tier, settings))
     except (NotPermitted, CriuMissing) as error:
         if tier != "auto":
             raise

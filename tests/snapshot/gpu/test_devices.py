@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
+import os
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerostart_jupyter.core.errors import GpuFailed
+from zerostart_jupyter.core.errors import GpuFailed, SnapshotRefused
 from zerostart_jupyter.snapshot.gpu import devices, limits
 from zerostart_jupyter.snapshot.gpu.devices import Device, Machine
 
@@ -70,3 +74,57 @@ def test_doctor_says_all_of_it(gpu: Path) -> None:
         "snapshot: park",
     ]
     assert all(each.reason and (each or each.remedy) for each in limits.capabilities())
+
+
+def test_gpu_memory_that_processes_share_is_refused_by_older_drivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "cuda.shm.0.1"
+    shared.write_bytes(bytes(4096))
+    monkeypatch.setattr(limits, "_IPC_MAPPED", str(tmp_path / "cuda.shm."))
+    older, newer = machine("NVIDIA H200"), machine("NVIDIA H200", driver="610.10")
+    assert limits.of_process(os.getpid(), older) == []
+    with shared.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        (found,) = limits.of_process(os.getpid(), older)
+        assert (found.name, found.ok) == ("gpu: IPC", False)
+        assert f"Process {os.getpid()}" in found.reason
+        assert "driver 580.95.05 cannot checkpoint" in found.reason
+        assert "610" in found.remedy
+        assert limits.of_process(os.getpid(), newer) == []
+        with pytest.raises(SnapshotRefused, match="CUDA IPC"):
+            limits.demand([found])
+    finally:
+        mapping.close()
+
+
+class ManagedMemoryResource:
+    """What rmm's is called."""
+
+
+@pytest.mark.parametrize("library", ["cupy", "rmm"])
+@pytest.mark.parametrize("managed", [True, False])
+def test_managed_memory_is_refused_by_the_word_of_the_library(
+    monkeypatch: pytest.MonkeyPatch, library: str, managed: bool
+) -> None:
+    def malloc_managed() -> None: ...
+
+    def malloc() -> None: ...
+
+    kind = ManagedMemoryResource if managed else dict
+    given = malloc_managed if managed else malloc
+    cuda = SimpleNamespace(get_allocator=lambda: given, malloc_managed=malloc_managed)
+    stubs = {
+        "cupy": ("cupy", {"cuda": cuda}),
+        "rmm": ("rmm.mr", {"get_current_device_resource_type": lambda: kind}),
+    }
+    name, content = stubs[library]
+    module = ModuleType(name)
+    vars(module).update(content)
+    monkeypatch.setitem(sys.modules, name, module)
+    found = limits.of_process(os.getpid(), machine("NVIDIA H200"))
+    assert [each.name for each in found] == ["gpu: managed memory"] * managed
+    assert all(each.reason.startswith(f"{library} allocates") for each in found)
+    # of another process nobody here can tell
+    assert limits.of_process(os.getppid(), machine("NVIDIA H200")) == []

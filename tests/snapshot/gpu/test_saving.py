@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.snapshot.conftest import ROOT
 from tests.snapshot.gpu import simulated
 from tests.snapshot.gpu.conftest import MACHINE, helpers, stumbling
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.test_killed import IN_STATE
 from zerostart_jupyter import snapshot
+from zerostart_jupyter.snapshot.process import State
 
 pytestmark = pytest.mark.criu
 
@@ -171,6 +176,59 @@ def test_any_step_may_stumble(
     assert error.startswith("GpuFailed")
     if kind == "fail":
         assert f"{step} of process {python.pid} failed" in error
+    assert_untouched(python, private)
+
+
+GPU_STATES = [State.GPU_LOCKED, State.GPU_CHECKPOINTED]
+
+
+@pytest.mark.parametrize("state", GPU_STATES)
+def test_the_helper_is_killed_in_each_state_of_the_gpu(
+    python: Kernel, private: Path, state: State
+) -> None:
+    python.run(IN_STATE.format(state=str(state), victim="helpers[-1]"))
+    error = python.attempt("z.snapshot('one')").error
+    assert error.startswith("SnapshotError"), error
+    assert_untouched(python, private)
+
+
+@pytest.mark.parametrize("state", GPU_STATES)
+def test_the_server_is_killed_in_each_state_of_the_gpu(
+    with_criu: Path, gpu: Path, state: State
+) -> None:
+    cell = IN_STATE.format(state=str(state), victim="os.getppid()")
+    cell += "from tests.snapshot.gpu import simulated; simulated.use(3 << 30)"
+    server = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from tests.snapshot.kernels import kernel\n"
+            f"with kernel() as k:\n    k.run({cell!r})\n    k.attempt(\"z.snapshot('one')\")",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert server.returncode == -9, server.stderr.decode()
+    eventually(lambda: ours(with_criu) == helpers(with_criu))
+    assert simulated.used(FIRST["uuid"]) == 0
+    for each in snapshot.snapshots():
+        assert snapshot.verify(each.name).name == "one"
+
+
+@pytest.mark.parametrize("step", ["restore", "unlock"])
+def test_a_gpu_that_could_not_be_brought_back_is_tried_again_by_the_next_cell(
+    python: Kernel, private: Path, step: str
+) -> None:
+    python.run("%load_ext zerostart_jupyter")
+    simulated.fault(step, "always-fail")
+    assert python.attempt("z.snapshot('one')").error.startswith("GpuFailed")
+    (file,) = private.glob("jupyter_runtime_dir/zerostart/*/parked.json")
+    assert json.loads(file.read_text())["parked"]["bytes"] == 3 << 30
+    ran = python.attempt("x = 2")
+    assert ran.error.startswith("GpuFailed")
+    (private / "gpu" / "faults" / step).unlink()
+    assert python.run("x, simulated.mine()['state']") == "(1, 'running')"
+    assert not file.exists()
     assert_untouched(python, private)
 
 

@@ -15,6 +15,7 @@ from tests.snapshot.gpu import simulated
 from tests.snapshot.gpu.test_saving import publish
 from tests.snapshot.kernels import Kernel, kernel
 from zerostart_jupyter import snapshot
+from zerostart_jupyter.core.store import Store
 
 pytestmark = pytest.mark.criu
 
@@ -94,17 +95,30 @@ def on_gpu(with_criu: Path, gpu: Path, python: Kernel) -> Kernel:
 
 
 def test_weights_of_a_gpu_leave_before_the_dump_and_are_read_again(
-    on_gpu: Kernel, private: Path
+    on_gpu: Kernel, private: Path, checkpoint: Path
 ) -> None:
     grown = int(on_gpu.run("(s := z.snapshot('one')).bytes - base"))
     assert grown < 16 * MIB
     assert simulated.calls() == ["lock", "checkpoint", "restore", "unlock"]
+    entry = Store(private / "cache").get("snapshots", snapshot.show("one").id)
+    assert entry is not None
+    images = snapshot.show("one").manifest().bytes
+    assert entry.about["read_bytes"] == images + checkpoint.stat().st_size
     alike = "torch.equal(view, w['a'][5:9]) and view.data_ptr() == w['a'][5:].data_ptr()"
     assert on_gpu.run(f"{SUMS}, {alike}") == "(True, True)"
     publish("one")
     with kernel("zerostart-one") as clone:
         assert clone.run(f"s.restored, {SUMS}, {alike}") == "(True, True, True)"
         assert int(clone.run("z.snapshot('two').bytes - base")) < 16 * MIB
+
+
+def test_weights_of_a_kernel_that_stays_parked_come_back_with_its_next_cell(
+    on_gpu: Kernel, private: Path
+) -> None:
+    on_gpu.run("%load_ext zerostart_jupyter")
+    on_gpu.run("s = z.snapshot('one', park=True)")
+    assert on_gpu.run(SUMS) == "True"
+    assert not list(private.glob("jupyter_runtime_dir/zerostart/*/parked.json"))
 
 
 @pytest.mark.slow

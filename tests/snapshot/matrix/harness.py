@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tests.snapshot.debugger import Debugger
 from tests.snapshot.kernels import Cells, kernel
 from tests.snapshot.matrix.state import PRELUDE, State
 from tests.snapshot.ordinary import User
@@ -182,8 +183,13 @@ def refused(cells: Cells, states: Sequence[State], way: Way) -> Verdicts:
     """Each in turn is named by a refusal; nothing was frozen, and without them a save succeeds."""
     verdicts = Verdicts()
     for state in states:
+        debugger = Debugger(cells)
+        if state.debugged:
+            debugger.attach()
         cells.run(_cell(state.make))
         said = cells.attempt(SAVE).error
+        if state.debugged:
+            debugger.leave()
         if (
             not said.startswith(("SnapshotRefused", "NotPermitted"))
             or state.refusal(ordinary=way.ordinary) not in said

@@ -367,6 +367,13 @@ STATES = [
         undo="tracer.kill(); _ = tracer.wait()",
     ),
     State(
+        "a kernel with a debugger attached",
+        refused="a debugger that is attached",
+        debugged=True,
+        undo="True",
+        apart="a debugger looks at every cell",
+    ),
+    State(
         "widgets with callbacks",
         """
         import ipywidgets

@@ -31,8 +31,9 @@ class State:
     and after the cell `undo` a save goes through; `needs` limits that to where the kernel lacks
     this capability, and `rootless` are the words for an ordinary user alone. A state that only
     `root` can make has no row for others. `beside` are the words that refuse a restore while
-    another process still has it. `apart` says why it has a kernel of its own, with these variables
-    in its environment.
+    another process still has it. With `debugged` a debugger is attached meanwhile, over the
+    kernel's control channel. `apart` says why it has a kernel of its own, with these variables in
+    its environment.
     """
 
     name: str
@@ -46,6 +47,7 @@ class State:
     rootless: str = ""
     root: bool = False
     beside: str = ""
+    debugged: bool = False
     apart: str = ""
     environ: dict[str, str] = field(default_factory=dict)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from zerostart_jupyter.core.capability import Capability
 from zerostart_jupyter.core.errors import GpuFailed, SnapshotRefused
 from zerostart_jupyter.core.wording import size
-from zerostart_jupyter.snapshot import procfs
+from zerostart_jupyter.snapshot import procfs, room
 from zerostart_jupyter.snapshot.gpu import devices, finding
 from zerostart_jupyter.snapshot.gpu.devices import Machine
 
@@ -18,8 +17,6 @@ NAME = "snapshot: park"
 _PTRACE = 19  # CAP_SYS_PTRACE, linux/capability.h
 _IPC_DRIVER = (610,)  # the first that checkpoints processes which share GPU memory
 _IPC_MAPPED = "/dev/shm/cuda.shm."  # the driver's own bookkeeping of what is shared
-_MEMORY = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def capabilities() -> list[Capability]:
@@ -125,25 +122,12 @@ def demand(found: list[Capability]) -> None:
 
 def demand_room(needed: int, what: str) -> None:
     """Raise SnapshotRefused unless the host has memory for so many bytes."""
-    free = min(_free())
+    free = room.memory()
     if needed > free:
         raise SnapshotRefused(
-            f"{what} needs {size(needed)} of host memory, {size(int(free))} are free.",
+            f"{what} needs {size(needed)} of host memory, {size(free)} are free.",
             remedy="Free some first: `del` large objects, or end other kernels.",
         )
-
-
-def _free() -> Iterator[float]:
-    yield float("inf")
-    try:
-        for line in _MEMORY.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                yield int(line.split()[1]) << 10
-        allowed = (_CGROUP / "memory.max").read_text().strip()
-        if allowed != "max":
-            yield int(allowed) - int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):
-        return
 
 
 def _managed() -> Iterator[str]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from zerostart_jupyter.snapshot.gpu.kernel import Gpu
 from zerostart_jupyter.snapshot.launch import status_directory
 
 WRITER = "parked"  # its file lies beside those of core/status, and ends with its process
+
+_awaited: list[Callable[[], object]] = []  # what this process does once it has its memory again
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +116,25 @@ def wake(
     began = time.monotonic()
     gpu = Gpu.of(settings, where.process)
     if gpu is None or not gpu.parked:
+        _arrive(where)
         forget(where)
         return Woken(0, 0.0)
     with operation("wake", "GPU memory", unit="steps", hub=hub) as work:
         work.update("moving")
         regained = gpu.put_back()
+        _arrive(where)
         work.update("moving", state=Progress.DONE)
     forget(where)
     return Woken(regained, time.monotonic() - began)
 
 
 def is_parked(where: Where) -> bool:
-    """Whether this very process was parked; cheap, as it is asked before each cell."""
+    """Whether this very process was parked; cheap, as it is asked before each cell.
+
+    One that somebody else has woken still is, as long as it has something to do about that.
+    """
+    if _awaited and where.process == Process.current():
+        return True
     try:
         body = json.loads(where.file.read_text())
         return Process.from_json(body["process"]) == where.process
@@ -140,8 +150,12 @@ def parked_bytes(file: Path) -> int | None:
         return None
 
 
-def note(where: Where, freed: int) -> None:
-    """Write that it is parked; raises OSError, as nobody would know of it otherwise."""
+def note(where: Where, freed: int, then: Callable[[], object] | None = None) -> None:
+    """Write that it is parked; raises OSError, as nobody would know of it otherwise.
+
+    `then` is what this process does once it is woken.
+    """
+    _awaited[:] = [then] if then is not None else []
     body = {
         "schema": SCHEMA,
         "process": where.process.as_json(),
@@ -155,7 +169,15 @@ def note(where: Where, freed: int) -> None:
     staging.replace(where.file)
 
 
+def _arrive(where: Where) -> None:
+    if where.process == Process.current():
+        for each in list(_awaited):
+            each()
+
+
 def forget(where: Where) -> None:
     """It is awake."""
+    if where.process == Process.current():
+        _awaited.clear()
     with contextlib.suppress(OSError):
         where.file.unlink()

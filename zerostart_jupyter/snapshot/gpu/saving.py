@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from zerostart_jupyter.core.errors import SnapshotRefused
+from zerostart_jupyter.core.errors import SnapshotRefused, ZerostartError
 from zerostart_jupyter.core.references import Held, Live, references
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot.gpu import parking
@@ -73,15 +74,26 @@ class Moving:
         if self._gpu is None:
             return
         if self._park:
-            parking.note(parking.Where.here(), self._gpu.freed)
+            parking.note(parking.Where.here(), self._gpu.freed, self.arrive)
         else:
             self.put_back()
 
     def put_back(self) -> None:
-        """Have everything on the GPU again, from whichever state; more than once does no harm."""
-        if self._gpu is not None:
+        """Have everything on the GPU again, from whichever state; more than once does no harm.
+
+        A kernel where that fails counts as parked, so that its next cell tries again.
+        """
+        if self._gpu is None:
+            return
+        here = parking.Where.here()
+        try:
             self._gpu.put_back()
             self.arrive()
+        except ZerostartError:
+            with contextlib.suppress(OSError):
+                parking.note(here, self._gpu.freed, self.arrive)
+            raise
+        parking.forget(here)
 
     def arrive(self) -> None:
         """Read the weights again, once the GPU is back; also in a kernel that was restored."""

@@ -49,7 +49,7 @@ class Brought:
             shell.history_manager.output_hist.update(numbered)
         session.draw_with(self.session)
         if self.description.reseed:
-            random_states.reseed()
+            random_states.reseed(named)
         else:
             session.set_random_states(self.values[session.RANDOM])
 
