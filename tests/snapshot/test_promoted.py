@@ -45,3 +45,29 @@ def test_one_that_cannot_be_saved_leaves_the_point_and_no_snapshot(private: Path
         assert one.run("x") == "1"
     with pytest.raises(SnapshotNotFound):
         snapshot.show("c")
+
+
+CANCELLING = """
+import threading, time
+from zerostart_jupyter.core.events import hub
+from zerostart_jupyter.snapshot import procfs
+def cancel():
+    while not any(procfs.children(each) for each in procfs.children(os.getpid())):
+        time.sleep(0.005)
+    hub().cancel([each.operation for each in hub().known() if each.kind == "snapshot"][-1])
+threading.Thread(target=cancel).start()
+z.snapshot("never", from_undo=1)
+"""
+
+
+def test_a_cancelled_one_leaves_the_point_and_no_snapshot(private: Path) -> None:
+    with kernel() as one:
+        one.run("import os, zerostart_jupyter.snapshot as z")
+        one.run("z.auto(True)")
+        one.run("class Slow:\n    def __reduce__(self): import time; time.sleep(1000)")
+        one.run("slow = Slow()")
+        one.run("x = 1")
+        assert one.attempt(CANCELLING).error.startswith("Cancelled: ")
+        one.attempt("z.undo(3)")
+        assert one.run("'x' in globals()") == "False"
+    assert snapshot.snapshots() == []

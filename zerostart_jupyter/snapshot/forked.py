@@ -17,7 +17,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zerostart_jupyter.core.errors import SnapshotRefused
+from zerostart_jupyter.core.errors import SnapshotRefused, ZerostartError
+from zerostart_jupyter.core.events import Operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import (
     forkable,
@@ -304,9 +305,18 @@ def undo(cells: int = 1, *, before: int | None = None) -> NoReturn:
     _points.go_back(kernel, cells if before is None else _points.back_to(before))
 
 
-def ask(cells: int, message: wire.Message, answered: str) -> wire.Message:
-    """What the point before the last so many cells answers; it stays. Raises as `undo` does."""
-    return _points.find(cells).ask(message, answered)
+def ask(cells: int, message: wire.Message, answered: str, work: Operation) -> wire.Message:
+    """What the point before the last so many cells answers; it stays, also if that is cancelled.
+
+    Raises as `undo` does, or Cancelled.
+    """
+    point = _points.find(cells)
+    work.on_cancel(point.stop)
+    try:
+        return point.ask(message, answered)
+    except ZerostartError:
+        work.check()
+        raise
 
 
 def reach() -> Reach:

@@ -9,7 +9,7 @@ import signal
 from dataclasses import dataclass, field
 
 from zerostart_jupyter.core.errors import SnapshotRefused
-from zerostart_jupyter.snapshot import wire
+from zerostart_jupyter.snapshot import procfs, wire
 from zerostart_jupyter.snapshot.listening import Offer
 
 
@@ -72,6 +72,12 @@ class Point:
                 f"The undo point before cell [{self.number}] has ended.",
                 remedy="Undo more cells, or restore a snapshot.",
             ) from error
+
+    def stop(self) -> None:
+        """End the process that works for this one, which then answers that it has failed."""
+        for each in procfs.children(self.pid):
+            with contextlib.suppress(OSError):
+                os.kill(each, signal.SIGKILL)
 
     def drop(self, why: str, *, wait: bool = True) -> None:
         """End the process, and without `wait` leave it to the caller to collect it."""

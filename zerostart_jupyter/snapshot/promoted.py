@@ -33,7 +33,7 @@ def promote(
 ) -> dict[str, Any]:
     """Save, under a name, the kernel as it was before the last so many cells.
 
-    Raises SnapshotRefused where there is no such point, and as `snapshot` does.
+    Raises SnapshotRefused where there is no such point, Cancelled, and as `snapshot` does.
     """
     settings = settings or Settings.read()
     Catalog(settings).check(name, replace=replace)
@@ -44,8 +44,8 @@ def promote(
         encrypted=LiveKernel.current().encrypted,
     )
     order = {"kind": "save", "request": asdict(request), "cache": str(settings.cache)}
-    with operation("snapshot", name, unit="steps", hub=hub):
-        body: dict[str, Any] = forked.ask(cells, order, "saved")["saved"]
+    with operation("snapshot", name, unit="steps", hub=hub) as work:
+        body: dict[str, Any] = forked.ask(cells, order, "saved", work)["saved"]
     return body
 
 
