@@ -116,6 +116,21 @@ def test_run_all_goes_on_behind_an_undo(python: Kernel) -> None:
     assert python.attempt("print(x)").text == "63\n"
 
 
+def test_a_point_that_is_still_measuring_is_woken_all_the_same(python: Kernel) -> None:
+    for _ in range(3):
+        python.run("x = 1")
+        python.run("x = 2")
+        python.run(
+            "import os; from zerostart_jupyter.snapshot import forked\n"
+            "point = forked._points._all[-2]\n"
+            "for _ in range(3):\n"
+            "    about = {'kernel': os.getpid(), 'points': [point.pid]}\n"
+            "    point.tell({'kind': 'measure'} | about)\n"
+            "z.undo()"
+        )
+        assert python.run("x") == "1"
+
+
 # The kernel that wakes up waits for the file `go` before it takes its sockets.
 SLOWLY = """
 import os, pathlib, time

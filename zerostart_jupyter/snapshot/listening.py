@@ -56,10 +56,12 @@ class Offer:
         """For selectors: readable when the kernel is at the door."""
         return self._door.fileno()
 
-    def wait(self, other: int) -> None:
-        """Hand the sockets over once the kernel comes, unless it says something first."""
-        if self.fileno() in select.select([self.fileno(), other], [], [])[0]:
-            self.serve()
+    def wait(self, other: int) -> bool:
+        """Hand the sockets over once the kernel comes; False if it says something first."""
+        if self.fileno() not in select.select([self.fileno(), other], [], [])[0]:
+            return False
+        self.serve()
+        return True
 
     def serve(self) -> None:
         """Hand the sockets over."""

@@ -50,13 +50,13 @@ class Point:
     def ask(self, message: wire.Message, answered: str, offer: Offer | None = None) -> wire.Message:
         """The process's answer of this kind; raises what it failed with, or that it ended.
 
-        It may come for what is on `offer` first.
+        What is on `offer` it comes for before it gives that answer.
         """
         try:
             wire.send(self.inbox, message)
-            if offer is not None:
-                offer.wait(self.answers.descriptor)
             while True:
+                if offer is not None and offer.wait(self.answers.descriptor):
+                    offer = None
                 answer = self.answers.wait()
                 if answer["kind"] == "failed":
                     raise wire.revive(answer)
