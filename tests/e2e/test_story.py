@@ -54,7 +54,7 @@ def index() -> Iterator[Index]:
     sentences = make("sentences", files={"sentences.py": b"much = 1\n", "sentences.bin": table})
     vectors = make("vectors", files={"vectors.py": b"dimensions = 384\n"})
     with serving(sentences, vectors) as running:
-        running.default.pace = 2 << 20
+        running.default.pace, running.default.ranges_told = 2 << 20, True
         yield running
 
 

@@ -56,8 +56,8 @@ def small(name: str) -> dict[str, bytes]:
     return {f"{module}/__init__.py": b"", f"{module}/data": noise(90_000, len(name))}
 
 
-def start(index: Index, cache: Path, *more: str) -> subprocess.Popen[str]:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+def start(index: Index, cache: Path, *more: str, **settings: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
     return subprocess.Popen(
         [sys.executable, "-c", CODE, index.url, str(cache), *more],
         stdout=subprocess.PIPE,
@@ -140,17 +140,21 @@ class Chaos:
         """
         cache = self._folder / f"cache{number}"
         self._misbehave()
-        process = start(self._index, cache)
+        packed = victims != "install"
+        # What comes ahead of uv's answer may leave too little for processes that pack.
+        process = start(self._index, cache, **({"ZS_NO_HEAD_START": "1"} if packed else {}))
         before = self._index.sent
         deadline = time.monotonic() + PATIENCE
         helpers: set[int] = set()
-        while not self._reached(point, before, cache) and process.poll() is None:
+        while process.poll() is None:
+            if self._reached(point, before, cache) and (helpers or not packed):
+                break
             assert time.monotonic() < deadline
             helpers |= packers(process.pid)
             time.sleep(0.001)
         helpers |= packers(process.pid)
         self.packed += len(helpers)
-        for helper in helpers if victims != "install" else ():
+        for helper in helpers if packed else ():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(helper, signal.SIGKILL)
         if victims != "packers":

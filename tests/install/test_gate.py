@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from zerostart_jupyter.core.errors import NetworkError
-from zerostart_jupyter.install import children
+from zerostart_jupyter.install import children, inherited
 from zerostart_jupyter.install.activation import activate, landed, site_of
 from zerostart_jupyter.install.gate import Gate, Pending, gate
 from zerostart_jupyter.install.imports import ImportNames, import_names
@@ -458,3 +458,19 @@ def test_an_unrelated_import_costs_one_look_up() -> None:
 def test_import_names_are_told_from_paths(paths: list[str], roots: dict[str, set[str]]) -> None:
     wanted = {root: frozenset(below) for root, below in roots.items()}
     assert import_names(paths) == ImportNames(wanted)
+
+
+def test_threads_look_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own function raises KeyError where another thread was first to forget an entry."""
+
+    class Twice(dict[str, object]):
+        def __delitem__(self, name: str) -> None:
+            super().__delitem__(name)
+            if name in gone:
+                raise KeyError(name)
+
+    gone = {"/nowhere/a", "/nowhere/b"}
+    cache = Twice(sys.path_importer_cache) | dict.fromkeys(gone)
+    monkeypatch.setattr(sys, "path_importer_cache", Twice(cache))
+    inherited.look_again()
+    assert not gone & sys.path_importer_cache.keys()

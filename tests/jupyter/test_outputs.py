@@ -74,7 +74,13 @@ def test_work_is_shown_in_the_cell_that_began_it(run: Callable[..., list[list[Me
 def test_what_is_not_over_when_its_cell_ends_is_shown_by_then(
     run: Callable[..., list[list[Message]]],
 ) -> None:
-    began, _ = run("thread = behind('mine', 0.05)", "thread.join()")
+    held = (
+        "go = threading.Event()\n"
+        "def hold():\n"
+        "    with operation('load', 'mine'): go.wait(60)\n"
+        "thread = threading.Thread(target=hold); thread.start(); time.sleep(0.01)"
+    )
+    began, _ = run(held, "go.set(); thread.join()")
     assert [each.partition("  ")[0] for each in texts(began)] == ["Loading mine"]
 
 

@@ -24,6 +24,7 @@ class Behaviour:
     """How files are served. `answers` are given first, one a request, instead of the file."""
 
     ranges: bool = True
+    ranges_told: bool = False  # by Accept-Ranges, without which uv asks for files as a whole
     suffix_ranges: bool = True
     ranges_served: int = 1 << 30  # answers after which ranges are ignored
     etag: str | None = '"one"'
@@ -228,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
         shift = how.shift if start and stop < len(data) else 0
         content = data[start + shift : stop + shift]
         self.send_response(206 if wanted is not None else 200)
+        if how.ranges_told:
+            self.send_header("Accept-Ranges", "bytes")
         if how.gzip:
             content = gzip.compress(content)
             if how.damage:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 from pathlib import Path
 
-from zerostart_jupyter.install import children
+from zerostart_jupyter.install import children, inherited
 
 ROOM = "environments"
 OURS = ".zerostart"
@@ -51,7 +50,7 @@ def activate(root: Path) -> None:
     for name, paths in (("PYTHONPATH", ours), ("PATH", [programs])):
         parts = [each for each in os.environ.get(name, "").split(os.pathsep) if each]
         os.environ[name] = os.pathsep.join([*paths, *(each for each in parts if each not in paths)])
-    importlib.invalidate_caches()
+    inherited.look_again()
 
 
 def _first_site() -> int:

@@ -98,7 +98,7 @@ class Pending:
         self._let_in(name)
 
     def _let_in(self, name: str) -> None:
-        importlib.invalidate_caches()
+        inherited.look_again()
         with self._changed:
             self.missing.discard(name)
             self.unnamed.discard(name)

@@ -166,7 +166,21 @@ class Arriving:
         self._missing -= come
         self.unnamed = [name for name in self._news.unnamed if name in self._missing]
         if come:
+            look_again()
+
+
+def look_again() -> None:
+    """Have finders see what has come since.
+
+    Two threads that do so at once may both want an entry of `sys.path_importer_cache` gone, and the
+    second gets a KeyError: that entry is no more when it begins anew.
+    """
+    for _ in range(100):
+        try:
             importlib.invalidate_caches()
+            return
+        except KeyError:
+            continue
 
 
 class Last:
