@@ -18,14 +18,17 @@ Message = dict[str, Any]
 SETUP = """
 import threading, time
 from zerostart_jupyter.core.events import operation
-def work(title, seconds, kind="load"):
+def work(title, seconds, kind="load", begun=None):
     with operation(kind, title) as op:
+        begun and begun.set()
         for done in range(max(1, int(seconds * 100))):
             op.update("", done, 100 * seconds)
             time.sleep(0.01 if seconds else 0)
 def behind(*work_of):
-    thread = threading.Thread(target=work, args=work_of)
+    begun = threading.Event()
+    thread = threading.Thread(target=work, args=work_of, kwargs={"begun": begun})
     thread.start()
+    begun.wait(60)
     return thread
 """
 
@@ -77,8 +80,9 @@ def test_what_is_not_over_when_its_cell_ends_is_shown_by_then(
     held = (
         "go = threading.Event()\n"
         "def hold():\n"
-        "    with operation('load', 'mine'): go.wait(60)\n"
-        "thread = threading.Thread(target=hold); thread.start(); time.sleep(0.01)"
+        "    with operation('load', 'mine'): begun.set(); go.wait(60)\n"
+        "begun = threading.Event(); thread = threading.Thread(target=hold)\n"
+        "thread.start(); begun.wait(60)"
     )
     began, _ = run(held, "go.set(); thread.join()")
     assert [each.partition("  ")[0] for each in texts(began)] == ["Loading mine"]
