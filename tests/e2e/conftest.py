@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.notebook import write
-from tests.e2e.stage import Stage, set_up
+from tests.e2e.stage import Answer, Stage, answering, set_up
 from tests.servers.jupyter import PATIENCE, ROOT, TOKEN, Jupyter, serve, share_criu, until
 
 BUILT = ROOT / "zerostart_jupyter" / "labextension"
@@ -138,20 +139,31 @@ def visit(lab: Jupyter, browser: Browser, request: pytest.FixtureRequest) -> Ite
         context.close()
 
 
-@pytest.fixture(scope="module")
-def shared(lab: Jupyter, browser: Browser, app: str) -> Iterator[Stage]:
-    """One page for a whole module: JupyterLab takes longer to load than most tests to run."""
-    name = write(lab.home / "notebooks", "training.ipynb")
+@contextlib.contextmanager
+def staged(
+    lab: Jupyter, browser: Browser, app: str, name: str, answers: Mapping[str, Answer] = {}
+) -> Iterator[Stage]:
+    """A page on a notebook of this name, set up; `answers` are given in the server's place."""
+    write(lab.home / "notebooks", name)
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE * 1000)
     stage = Stage(context.new_page(), lab)
     stage.open()
+    for path, answer in answers.items():
+        stage.page.route(path, answering(answer))
     stage.page.goto(f"{lab.url}{app}/{name}?token={TOKEN}&reset")
     show_panel(stage.page)
     set_up(stage)
     yield stage
     context.close()
     end_kernels(lab)
+
+
+@pytest.fixture(scope="module")
+def shared(lab: Jupyter, browser: Browser, app: str) -> Iterator[Stage]:
+    """One page for a whole module: JupyterLab takes longer to load than most tests to run."""
+    with staged(lab, browser, app, "training.ipynb") as stage:
+        yield stage
 
 
 @pytest.fixture

@@ -82,3 +82,8 @@ def from_palette(page: Page, command: str) -> None:
     label = palette.locator(".lm-CommandPalette-itemLabel")
     label.filter(has_text=re.compile(f"^{re.escape(command)}$")).click()
     expect(palette.locator("input")).not_to_be_visible()
+
+
+def told(page: Page, text: str) -> Locator:
+    """What JupyterLab's notification says."""
+    return page.locator(".jp-toast-message").filter(has_text=text)

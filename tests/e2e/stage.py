@@ -20,6 +20,7 @@ from tests.servers.jupyter import ROOT, Jupyter
 from zerostart_jupyter.core.events import Event, Hub, State
 from zerostart_jupyter.core.status import StatusFile
 
+Answer = Callable[[], dict[str, Any]]  # what Playwright's `Route.fulfill` takes
 MIB = 1 << 20
 AXE = ROOT / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 OURS = [
@@ -139,7 +140,7 @@ class Stage:
         ]
 
 
-def answering(answer: Callable[[], dict[str, Any]]) -> Callable[[Route], None]:
+def answering(answer: Answer) -> Callable[[Route], None]:
     """A handler that answers in the server's place what is to be answered by then."""
     return lambda route: route.fulfill(**answer())
 

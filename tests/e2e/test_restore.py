@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import Visit, end_kernels
-from tests.e2e.notebook import Notebook, from_palette, number, output, write
+from tests.e2e.notebook import Notebook, from_palette, number, output, told, write
 from tests.install.wheels import make, noise
 from tests.servers.index import serving
 from tests.servers.jupyter import Jupyter, environment
@@ -56,11 +56,6 @@ def restore(page: Page, name: str) -> None:
     page.get_by_role("button", name=f"Restore {name} here").click()
     page.get_by_role("dialog").get_by_role("button", name="Restore").click()
     expect(told(page, f"Restored {name} in")).to_be_visible()
-
-
-def told(page: Page, text: str) -> Locator:
-    """What JupyterLab's notification says."""
-    return page.locator(".jp-toast-message").filter(has_text=text)
 
 
 def test_a_restarted_kernel_gets_its_state_back(page: Page, keep: Keep) -> None:

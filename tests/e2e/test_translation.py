@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.conftest import end_kernels, show_panel
-from tests.e2e.notebook import write
-from tests.e2e.stage import FOUND, Stage, answering, busy, gpu, points, set_up, several, writing
-from tests.servers.jupyter import ROOT, TOKEN, Jupyter
+from tests.e2e.conftest import staged
+from tests.e2e.stage import FOUND, Stage, busy, gpu, points, several, writing
+from tests.servers.jupyter import ROOT, Jupyter
 
 SOURCES = ROOT / "labextension" / "src"
 TEXT = re.compile(r"""trans\.__\(\s*(?:'([^'\\]*)'|"([^"\\]*)")""")  # as a catalogue is extracted
@@ -63,17 +62,9 @@ def catalogue() -> dict[str, Any]:
 @pytest.fixture
 def stage(lab: Jupyter, browser: Browser, app: str) -> Iterator[Stage]:
     """A page in that language."""
-    name = write(lab.home / "notebooks", "translated.ipynb")
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    stage = Stage(context.new_page(), lab)
-    stage.open()
-    stage.page.route("**/api/translations/*", answering(lambda: {"json": catalogue()}))
-    stage.page.goto(f"{lab.url}{app}/{name}?token={TOKEN}&reset")
-    show_panel(stage.page)
-    set_up(stage)
-    yield stage
-    context.close()
-    end_kernels(lab)
+    answers = {"**/api/translations/*": lambda: {"json": catalogue()}}
+    with staged(lab, browser, app, "translated.ipynb", answers) as stage:
+        yield stage
 
 
 def data(lab: Jupyter, *bodies: Any) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import Visit, end_kernels
-from tests.e2e.notebook import Notebook, from_palette, number, output, write
+from tests.e2e.notebook import Notebook, from_palette, number, output, told, write
 from tests.servers.jupyter import Jupyter
 
 Keep = Callable[[Page, str], Path]
@@ -36,11 +36,6 @@ def keep_points(page: Page) -> None:
     toolbar(page).click()
     page.get_by_role("dialog").get_by_role("button", name="Keep undo points").click()
     expect(told(page, "Undo points are on")).to_be_visible()
-
-
-def told(page: Page, text: str) -> Locator:
-    """What JupyterLab's notification says."""
-    return page.locator(".jp-toast-message").filter(has_text=text)
 
 
 def mark(page: Page, cell: int) -> Locator:

@@ -6,6 +6,7 @@ import contextlib
 import email.utils
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,11 +236,15 @@ def test_a_mirror_whose_servers_disagree_is_asked_for_the_whole(
     assert whole(bring("zs-net"))
 
 
-def test_ranges_that_are_there_only_now_and_then(index: Index, wheel: Wheel, bring: Bring) -> None:
+def test_ranges_that_are_there_only_now_and_then(
+    index: Index, wheel: Wheel, bring: Bring, settings: Settings
+) -> None:
     index.of(wheel).ranges_served = 2
-    assert whole(bring("zs-net"))
+    one_after_the_other = replace(settings, parallel_downloads=1)
+    assert whole(bring("zs-net", settings=one_after_the_other))
     asked = [wanted for path, wanted in index.ranges if path.startswith("/files/")]
     assert asked.count(None) == 1
+    assert asked[-1] is None
 
 
 def test_other_content_under_the_same_name_is_refused(

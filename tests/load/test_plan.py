@@ -61,6 +61,8 @@ def test_blocks_hold_every_wanted_byte_once(table: list[Entry], block: int, gap:
         assert each.start % ALIGN == 0
         assert 0 < each.stop - each.start <= block
         assert each.pieces, "a block without a tensor's byte is not read"
+        if not any(entry.name.startswith("tied") for entry in table):
+            assert each.payload <= each.stop - each.start
         for piece in each.pieces:
             assert piece.entry.shard == each.shard
             assert each.start <= piece.start < piece.stop <= each.stop

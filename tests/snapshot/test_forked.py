@@ -423,16 +423,13 @@ def test_children_from_before_stay_and_later_ones_go(python: Kernel) -> None:
 def test_a_socket_of_the_kernel_is_held_by_nobody_else(python: Kernel) -> None:
     python.run("x = 1")
     port = python.connection["shell_port"]
-
-    def holders() -> set[int]:
-        family = [psutil.Process(python.pid), *psutil.Process(python.pid).children()]
-        return {
-            each.pid
-            for each in family
-            if any(c.laddr.port == port for c in each.net_connections("tcp"))
-        }
-
-    eventually(lambda: holders() == {python.pid})
+    family = [psutil.Process(python.pid), *psutil.Process(python.pid).children()]
+    holders = {
+        each.pid
+        for each in family
+        if any(c.laddr.port == port for c in each.net_connections("tcp"))
+    }
+    assert holders == {python.pid}
 
 
 def test_a_figure_survives(python: Kernel) -> None:
@@ -456,8 +453,7 @@ def test_torch_on_the_processor_goes_on(python: Kernel) -> None:
 def test_points_are_the_first_to_go_when_memory_runs_out(python: Kernel) -> None:
     python.run("x = 1")
     for each in psutil.Process(python.pid).children():
-        score = Path(f"/proc/{each.pid}/oom_score_adj")
-        eventually(lambda score=score: score.read_text() == "1000\n")  # type: ignore[misc]
+        assert Path(f"/proc/{each.pid}/oom_score_adj").read_text() == "1000\n"
     before = Path(f"/proc/{python.pid}/oom_score_adj").read_text()
     python.run("z.undo()")
     assert python.run("open('/proc/self/oom_score_adj').read()") == repr(before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import time
@@ -23,7 +22,6 @@ from zerostart_jupyter.snapshot.wire import Message
 _LOOK = 5.0  # seconds between two looks whether the kernel is still there
 _ADOPTED = 10.0  # seconds for the kernel we were forked from to end
 _STEP = 0.001
-_REST = 0.05  # seconds in which the cell that is about to run has the processor and the memory
 _OOM = Path("/proc/self/oom_score_adj")
 _FIRST_TO_GO = "1000"  # proc(5): what the system ends first when memory runs out
 
@@ -58,7 +56,6 @@ def _sleep(
     # whoever is woken hears of signals from the keeper.
     os.setsid()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    select.select([inbox], [], [], _REST)
     score = _mark(_FIRST_TO_GO)
     connection = kernel.connection()
     pipe = kernel.app.iopub_thread._pipe_port

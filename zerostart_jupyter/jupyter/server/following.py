@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 
 
-class Follower:
+class Follower(ABC):
     """Base of what follows something on the server's event loop."""
 
     _task: asyncio.Task[None] | None = None
@@ -24,5 +25,6 @@ class Follower:
                 await self._task
             self._task = None
 
+    @abstractmethod
     async def _run(self) -> None:
-        raise NotImplementedError
+        """Look until cancelled."""
