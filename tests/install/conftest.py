@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.install.coming import Coming
 from tests.install.wheels import Wheel
 from tests.servers.index import Index
 from zerostart_jupyter.core.events import Hub
@@ -79,3 +80,21 @@ def bring(index: Index, settings: Settings) -> Bring:
 def publish(index: Index, *wheels: Wheel) -> None:
     """Offer wheels on a running index."""
     index.wheels.update({wheel.filename: wheel for wheel in wheels})
+
+
+@pytest.fixture
+def coming(tmp_path: Path) -> Iterator[Coming]:
+    found = Coming(tmp_path / "env", {"gt-one": ["gt-two"], "gt-two": [], "gt-three": []})
+    yield found
+    gate.release(found.pending)
+
+
+def leftovers(store: Store) -> list[str]:
+    """Anything below the cache that looks finished, or was forgotten."""
+    found = [
+        f"{room}/{entry.key}"
+        for room in ("wheels", "environments")
+        for entry in store.entries(room)
+    ]
+    found += [str(path) for path in store.root.glob("*/.staging-*")]
+    return found

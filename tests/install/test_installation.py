@@ -12,18 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.conftest import Bring, publish
-from tests.install.wheels import Entry, finish, make, members, noise, pack
+from tests.install.conftest import Bring, leftovers, publish
+from tests.install.wheels import make, noise
 from tests.servers.index import Behaviour, Index
 from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.errors import (
-    AlreadyImported,
     Cancelled,
     DigestMismatch,
     NetworkError,
     RequirementError,
     ResolveError,
-    WheelRejected,
 )
 from zerostart_jupyter.core.events import Event, Hub, State
 from zerostart_jupyter.core.settings import Settings
@@ -32,17 +30,6 @@ from zerostart_jupyter.install import IndexOptions, gather, install, plan
 from zerostart_jupyter.install.gate import gate
 
 PATIENCE = 60.0
-
-
-def leftovers(store: Store) -> list[str]:
-    """Anything below the cache that looks finished, or was forgotten."""
-    found = [
-        f"{room}/{entry.key}"
-        for room in ("wheels", "environments")
-        for entry in store.entries(room)
-    ]
-    found += [str(path) for path in store.root.glob("*/.staging-*")]
-    return found
 
 
 def test_what_was_asked_for_can_be_imported(bring: Bring, index: Index) -> None:
@@ -300,150 +287,6 @@ def test_a_file_that_is_gone_is_named(bring: Bring, index: Index, store: Store) 
     index.wheels.clear()
     with pytest.raises(NetworkError, match="404"):
         bring("zs-gone")
-
-
-REFUSED = {
-    "unrecorded": (
-        pack(
-            [
-                *members("zs-bad", "1.0", {"zs_bad.py": b""})[:-1],
-                Entry("extra.py", b""),
-                members("zs-bad", "1.0", {"zs_bad.py": b""})[-1],
-            ]
-        ),
-        "does not list 'extra.py'",
-    ),
-    "absent": (
-        pack(members("zs-bad", "1.0", {"zs_bad.py": b"", "more.py": b""})[1:]),
-        "which is not there",
-    ),
-    "escape": (
-        pack(members("zs-bad", "1.0", {"zs_bad-1.0.data/data/../../evil": b""})),
-        "leads outside",
-    ),
-    "own files": (
-        pack(members("zs-bad", "1.0", {"zs_bad-1.0.data/data/pyvenv.cfg": b""})),
-        "environment itself",
-    ),
-    "scheme": (
-        pack(members("zs-bad", "1.0", {"zs_bad-1.0.data/evil/x": b""})),
-        "no part of a wheel",
-    ),
-    "collision": (
-        pack(members("zs-bad", "1.0", {"a.py": b"", "zs_bad-1.0.data/purelib/a.py": b""})),
-        "as one file",
-    ),
-    "name": (pack(members("zs-other", "1.0", {})), "zs_other"),
-    "metadata": (
-        pack(members("zs-bad", "1.0", {}, metadata="Name: zs-evil\nVersion: 1.0\n")),
-        "METADATA",
-    ),
-    "version": (
-        pack(members("zs-bad", "1.0", {}, metadata="Name: zs-bad\nVersion: 2.0\n")),
-        "2.0",
-    ),
-    "tags": (
-        pack(members("zs-bad", "1.0", {}, wheel="Wheel-Version: 1.0\nTag: cp27-none-any\n")),
-        "other tags",
-    ),
-    "format": (
-        pack(members("zs-bad", "1.0", {}, wheel="Wheel-Version: 2.0\nTag: py3-none-any\n")),
-        "format version",
-    ),
-    "two": (
-        pack([*members("zs-bad", "1.0", {}), Entry("zs_bad-2.0.dist-info/METADATA", b"")]),
-        "2 dist-info",
-    ),
-    "not a zip": (b"<html>" + noise(2000) + b"</html>", "end record"),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_wheels_that_break_a_rule_are_refused(
-    what: str, bring: Bring, index: Index, store: Store, tmp_path: Path
-) -> None:
-    data, reason = REFUSED[what]
-    # uv reads a wheel's metadata for itself; what it refuses never reaches us.
-    good = make("zs-bad")
-    publish(index, good)
-    request = gather(["zs-bad"], index=IndexOptions(index_url=index.url))
-    plan(request, settings=Settings.read(cache=store.root), activate=False)
-    bad = finish("zs-bad", "1.0", data)
-    publish(index, bad)
-    (entry,) = store.entries("locked")
-    body = json.loads((entry.path / "entry.json").read_text())
-    body["about"]["packages"][0]["sha256"] = bad.sha256
-    (entry.path / "entry.json").write_text(json.dumps(body))
-    with pytest.raises(WheelRejected, match=reason) as caught:
-        bring("zs-bad")
-    assert "zs_bad-1.0-py3-none-any.whl" in str(caught.value)
-    assert leftovers(store) == []
-    assert not list(tmp_path.rglob("evil"))
-
-
-def test_what_is_imported_constrains_the_answer(
-    bring: Bring, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(
-        index, make("zs-held", "1.0"), make("zs-held", "2.0"), make("zs-user", requires=["zs-held"])
-    )
-    base = tmp_path / "base" / "site-packages"
-    subprocess_install(index, base, "zs-held==1.0")
-    monkeypatch.syspath_prepend(str(base))
-    importlib.import_module("zs_held")
-    found = bring("zs-user")
-    assert dict(found.distributions)["zs-held"] == "1.0"
-    with pytest.raises(AlreadyImported, match=r"zs_held from zs-held 1\.0") as caught:
-        bring("zs-held>=2")
-    assert "Restart the kernel" in caught.value.remedy
-    subprocess_install(index, base, "zs-user")
-    importlib.invalidate_caches()
-    importlib.import_module("zs_user")
-    publish(index, make("zs-user", "9.0", requires=["zs-held>=2"]))
-    with pytest.raises(AlreadyImported, match=r"zs_held from .*, zs_user from zs-user 1\.0"):
-        bring("zs-user>=9", "zs-held>=2")  # all of them are named, in one line
-
-
-def test_what_an_answer_under_constraints_brings_is_looked_at_too(
-    bring: Bring, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keeping the first distribution takes an older zs-top, which wants another second one."""
-    names = ["zs-first", "zs-second"]
-    publish(index, *(make(name, version) for name in names for version in ("1.0", "2.0")))
-    publish(index, make("zs-top", "3.0", requires=["zs-first>=2"]))
-    publish(index, make("zs-top", "2.0", requires=["zs-first==1.0", "zs-second>=2"]))
-    base = tmp_path / "base" / "site-packages"
-    subprocess_install(index, base, "zs-first==1.0", "zs-second==1.0")
-    monkeypatch.syspath_prepend(str(base))
-    for name in names:
-        importlib.import_module(name.replace("-", "_"))
-    with pytest.raises(AlreadyImported, match=r"zs_first from .*, zs_second from .*needed: 2\.0"):
-        bring("zs-top")
-    publish(index, make("zs-top", "1.0", requires=["zs-first", "zs-second"]))
-    found = bring("zs-top")
-    assert dict(found.distributions) == {"zs-first": "1.0", "zs-second": "1.0", "zs-top": "1.0"}
-
-
-def test_what_is_only_installed_constrains_nothing(
-    bring: Bring, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    older = make("zs-newer", "1.0", {"zs_other_name.py": b"V = 1\n"})
-    newer = make("zs-newer", "2.0", {"zs_other_name.py": b"V = 2\n"})
-    publish(index, older, newer)
-    base = tmp_path / "base" / "site-packages"
-    subprocess_install(index, base, "zs-newer==1.0")
-    monkeypatch.syspath_prepend(str(base))
-    index.of(newer).pace = 20_000
-    bring("zs-newer", wait=False)
-    assert importlib.import_module("zs_other_name").V == 2  # never the older one, meanwhile
-
-
-def subprocess_install(index: Index, target: Path, *specs: str) -> None:
-    from zerostart_jupyter.install.resolve import find_uv
-
-    command = [find_uv(), "pip", "install", "--quiet", "--target", str(target), *specs]
-    command += ["--default-index", index.url, "--python", sys.executable]
-    subprocess.run(command, check=True, timeout=PATIENCE)
 
 
 def test_a_plan_fetches_nothing(index: Index, settings: Settings) -> None:

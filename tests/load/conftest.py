@@ -7,9 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.load.faults.build import Faulty, compiled
-from zerostart_jupyter.load import filesystem
+from tests.load.files import every_dtype, save_sharded
+from tests.load.gate import Gate
+from zerostart_jupyter.load import filesystem, loader
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +52,35 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def faulty(shim: Path, disk_path: Path) -> Faulty:
     """Runs scripts behind the shim; their cache lies on the disk."""
     return Faulty(shim, disk_path / "cache")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """Four tensors of one block each in a background load's terms, and one after them."""
+    save_file(
+        {f"row.{number}": torch.full((1 << 20,), number) for number in range(4)},
+        tmp_path / "rows.safetensors",
+    )
+    return tmp_path / "rows.safetensors"
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    monkeypatch.setattr(loader, "POPULATE", 8 << 20)
+    return Gate(monkeypatch)
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """Three shards of every type, larger than a block, with their index."""
+    generator = torch.Generator().manual_seed(7)
+    big = torch.randn(900, 2048, generator=generator)
+    save_sharded(
+        tmp_path / "tiny",
+        [
+            {"big.0": big, "half": big[:300].half()},
+            every_dtype(),
+            {"big.1": big.bfloat16(), "nan": torch.full((5,), float("nan"))},
+        ],
+    )
+    return tmp_path / "tiny"

@@ -88,3 +88,13 @@ def broken(with_criu: Path, monkeypatch: pytest.MonkeyPatch) -> Broken:
     monkeypatch.setenv("ZS_CRIU", str(made.path))
     made.does("exit 1")
     return made
+
+
+@pytest.fixture
+def undoable(private: Path) -> Iterator[Kernel]:
+    """A kernel that keeps undo points; nothing of it may be left at the end."""
+    with kernel() as made:
+        made.run("import zerostart_jupyter.snapshot as z")
+        made.run("z.auto(True)")
+        yield made
+    eventually(lambda: not ours(private))

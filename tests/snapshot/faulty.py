@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,6 +14,8 @@ import psutil
 from tests.snapshot.kernels import Kernel, eventually, ours
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import criu
+
+ROOT = Path(__file__).parents[2]
 
 
 class Broken:
@@ -52,3 +57,18 @@ def assert_untouched(kernel: Kernel, private: Path) -> None:
     assert kernel.client.get_control_msg(timeout=60)["msg_type"] == "kernel_info_reply"
     assert list((private / "cache" / "snapshots").iterdir()) == []
     eventually(lambda: [each.pid for each in ours(private)] == [kernel.pid])
+
+
+def killed_while_it_saves(cell: str) -> None:
+    """Another process has a kernel run this cell, then save; something of that kills it."""
+    server = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from tests.snapshot.kernels import kernel\n"
+            f"with kernel() as k:\n    k.run({cell!r})\n    k.attempt(\"z.snapshot('one')\")",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert server.returncode == -signal.SIGKILL, server.stderr.decode()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.snapshot.conftest import ROOT
-from tests.snapshot.faulty import Broken, assert_untouched
+from tests.snapshot.faulty import Broken, assert_untouched, killed_while_it_saves
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.core.store import Store
@@ -62,17 +59,7 @@ def test_the_helper_is_killed_in_each_state(python: Kernel, private: Path, state
 @pytest.mark.parametrize("state", SERVED)
 def test_the_server_is_killed_in_each_state(with_criu: Path, state: State) -> None:
     cell = IN_STATE.format(state=str(state), victim="os.getppid()")
-    server = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "from tests.snapshot.kernels import kernel\n"
-            f"with kernel() as k:\n    k.run({cell!r})\n    k.attempt(\"z.snapshot('one')\")",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    assert server.returncode == -9, server.stderr.decode()
+    killed_while_it_saves(cell)
     eventually(lambda: not ours(with_criu))
     Store(with_criu / "cache").sweep()
     names = {path.name for path in (with_criu / "cache" / "snapshots").glob("*")}

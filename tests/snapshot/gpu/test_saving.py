@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.snapshot.conftest import ROOT
+from tests.snapshot.faulty import killed_while_it_saves
 from tests.snapshot.gpu import simulated
 from tests.snapshot.gpu.conftest import MACHINE, helpers, stumbling
 from tests.snapshot.kernels import Kernel, eventually, kernel, ours
@@ -198,17 +196,7 @@ def test_the_server_is_killed_in_each_state_of_the_gpu(
 ) -> None:
     cell = IN_STATE.format(state=str(state), victim="os.getppid()")
     cell += "from tests.snapshot.gpu import simulated; simulated.use(3 << 30)"
-    server = subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "from tests.snapshot.kernels import kernel\n"
-            f"with kernel() as k:\n    k.run({cell!r})\n    k.attempt(\"z.snapshot('one')\")",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    assert server.returncode == -9, server.stderr.decode()
+    killed_while_it_saves(cell)
     eventually(lambda: ours(with_criu) == helpers(with_criu))
     assert simulated.used(FIRST["uuid"]) == 0
     for each in snapshot.snapshots():
