@@ -10,6 +10,13 @@ from tests.snapshot.ordinary import User
 
 CODE = "y = 1\ny = 2\ny"
 
+LETS_GO_SLOWLY = """
+import time
+from _pydevd_bundle import pydevd_comm
+let_go = pydevd_comm.ReaderThread._terminate_on_socket_close
+pydevd_comm.ReaderThread._terminate_on_socket_close = lambda it: (time.sleep(3), let_go(it))
+"""
+
 
 def go_through(cells: Cells) -> None:
     cells.run("import zerostart_jupyter.snapshot as z; x = 1")
@@ -42,6 +49,20 @@ def test_a_kernel_that_was_debugged_is_saved_and_debugged_again(python: Kernel) 
 def test_so_is_an_ordinary_users(user: User) -> None:
     with user.kernel("python3", JUPYTER_DEFAULT_PROVISIONER_NAME="zerostart") as cells:
         go_through(cells)
+
+
+@pytest.mark.criu
+def test_one_may_attach_before_debugpy_has_seen_that_the_last_is_gone(python: Kernel) -> None:
+    python.run("import zerostart_jupyter.snapshot as z")
+    debugger = Debugger(python)
+    debugger.attach()
+    debugger.leave()
+    python.run(LETS_GO_SLOWLY)
+    python.run("s = z.snapshot('one', tier='process')")
+    assert python.attempt("z.restore('one')").error == ""
+    debugger.attach()
+    assert debugger.stops(CODE, 2)
+    debugger.leave()
 
 
 def test_an_undo_goes_no_further_than_to_before_the_debugger(python: Kernel) -> None:

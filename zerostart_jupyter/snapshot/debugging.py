@@ -41,7 +41,21 @@ def begin_anew(kernel: LiveKernel) -> None:
     if debugger is not None:
         debugger.debugpy_initialized = False
         debugger.debugpy_client.debugpy_port = -1  # which has it choose one
+    _end_session()
     debugpy: Any = sys.modules.get("debugpy.server.api")
     if debugpy is not None:
         debugpy.listen.called = False  # or it would refuse to do so again
         launch.undebugged()  # or an adapter would be led to the one there was
+
+
+def _end_session() -> None:
+    """End debugpy's session with the adapter there was.
+
+    It would end by itself when its thread finds the socket closed; a frontend that attaches before
+    would be told of the new adapter, and debugpy would not connect to that.
+    """
+    pydevd: Any = sys.modules.get("_pydevd_bundle.pydevd_constants")
+    session = None if pydevd is None else pydevd.get_global_debugger()
+    if session is not None:
+        session.dispose_and_kill_all_pydevd_threads()
+        pydevd.set_global_debugger(None)  # whoever began to dispose of it may not have come so far
