@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from tests.install.wheels import make
+from tests.patience import eventually
 from tests.servers.index import Index
 from tests.snapshot.conftest import private as private
 from tests.snapshot.conftest import separate, share_criu
-from tests.snapshot.kernels import eventually, kernel, ours
+from tests.snapshot.kernels import kernel, ours
 
 
 @pytest.fixture(scope="module")

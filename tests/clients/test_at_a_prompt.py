@@ -11,8 +11,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from tests.patience import PATIENCE
 from tests.servers.index import Index
-from tests.snapshot.kernels import PATIENCE
 
 WORK = """
 import threading, time

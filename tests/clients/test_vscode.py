@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from tests.clients.vscode import CHANNELS, KernelDied, Process, Window, listed, window
-from tests.snapshot.kernels import eventually, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import ours
 
 CHOSEN = ("key", *(f"{name}_port" for name in CHANNELS))  # by VS Code, for each launch
 CONNECTION = "import ipykernel\nprint(ipykernel.get_connection_info())"

@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
 
-from tests.snapshot.kernels import PATIENCE, Cells, NotebookClient, eventually
+from tests.patience import PATIENCE, eventually
+from tests.snapshot.kernels import Cells, NotebookClient
 
 PLACE = "{connection_file}"
 CHANNELS = ("hb", "control", "shell", "stdin", "iopub")

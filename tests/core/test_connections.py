@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.patience import PATIENCE
 from zerostart_jupyter.core import connections
 from zerostart_jupyter.core.connections import Connections, basic, origin, shown, whole_number
 
-PATIENCE = 60.0
 Answer = tuple[int, Mapping[str, str], bytes]
 
 

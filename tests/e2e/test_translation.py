@@ -105,6 +105,7 @@ def dialog(stage: Stage, command: str, **arguments: str) -> Iterator[None]:
     asked = stage.page.locator(".jp-Dialog")
     expect(asked).to_be_visible()
     yield
+    expect(asked.locator(":focus")).to_have_count(1)  # or it does not hear a key
     stage.page.keyboard.press("Escape")
     expect(asked).to_have_count(0)
 

@@ -12,8 +12,6 @@ from zerostart_jupyter.install.activation import activate, landed, site_of
 from zerostart_jupyter.install.gate import Pending, gate
 from zerostart_jupyter.install.imports import import_names
 
-PATIENCE = 60.0
-
 
 class Coming:
     """An environment that the test fills by hand."""

@@ -4,9 +4,8 @@ import threading
 
 import pytest
 
+from tests.patience import PATIENCE
 from zerostart_jupyter.install.courtesy import Courtesy
-
-PATIENCE = 60.0
 
 
 def enter(courtesy: Courtesy, times: int) -> None:

@@ -19,11 +19,11 @@ import pytest
 
 from tests.install.conftest import publish
 from tests.install.wheels import Wheel, make, noise
+from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.store import Store
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 _RANGE = re.compile(r"bytes=(\d+)-")
 CODE = """
 import json, sys

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.coming import PATIENCE
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import make
+from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.errors import (
     AlreadyImported,

@@ -6,13 +6,12 @@ import importlib
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import make, noise
+from tests.patience import PATIENCE, eventually
 from tests.servers.index import Index
 from zerostart_jupyter.core.events import Event, State, hub
 from zerostart_jupyter.core.settings import Settings
@@ -20,15 +19,6 @@ from zerostart_jupyter.install.environment import Environment
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.pipeline import Pipeline
 from zerostart_jupyter.install.segments import Segment
-
-PATIENCE = 60.0
-
-
-def until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_what_is_here_but_not_inflated_is_overtaken_by_a_demand(
@@ -68,7 +58,7 @@ def test_what_is_here_but_not_inflated_is_overtaken_by_a_demand(
         *(each.name for each in every), wait=False, settings=settings.with_(extract_threads=1)
     )
     assert busy.wait(PATIENCE)
-    until(lambda: sum(arrived) == sum(len(each.data) for each in every))
+    eventually(lambda: sum(arrived) == sum(len(each.data) for each in every))
     found.demand("zs-wanted")
     go.set()
     found.wait(PATIENCE)

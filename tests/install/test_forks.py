@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.coming import PATIENCE, Coming
+from tests.install.coming import Coming
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import NetworkError
 from zerostart_jupyter.install import children
 from zerostart_jupyter.install.activation import landed

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.coming import PATIENCE, Coming, in_thread
+from tests.install.coming import Coming, in_thread
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import NetworkError
 from zerostart_jupyter.install import inherited
 from zerostart_jupyter.install.gate import Gate, Pending, gate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import Wheel, make, noise
+from tests.patience import PATIENCE, eventually
 from tests.servers.index import Index
 from zerostart_jupyter.core.errors import Cancelled, ResolveError
 from zerostart_jupyter.core.events import Hub
@@ -18,8 +18,6 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install import resolve
 from zerostart_jupyter.install.installation import Installation
-
-PATIENCE = 60.0
 
 
 class Uv:
@@ -71,13 +69,6 @@ class Going:
         return self.result
 
 
-def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not met():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def body(name: str) -> dict[str, bytes]:
     return {f"{name}/__init__.py": b"", f"{name}/data": noise(3 << 20)}
 
@@ -98,7 +89,7 @@ def test_what_was_asked_for_and_what_that_needs_come_before_uv_answers(
     below, extra = make("zs-below", files=body("zs_below")), make("zs-extra", files=body("zs_e"))
     publish(index, top, below, extra)
     going = Going(lambda: bring("zs-top", activate=False))
-    until(lambda: have(store, top) and have(store, below))
+    eventually(lambda: have(store, top) and have(store, below))
     assert not ranges(index, extra)  # nobody asked for that extra
     before = ranges(index, top) + ranges(index, below)
     uv.go()
@@ -116,7 +107,7 @@ def test_a_wheel_that_is_on_its_way_goes_on_where_it_is(
     publish(index, wheel)
     index.of(wheel).hold = hold = threading.Event()
     going = Going(lambda: bring("zs-half", activate=False, wait=False))
-    until(lambda: len(ranges(index, wheel)) > 1)
+    eventually(lambda: len(ranges(index, wheel)) > 1)
     uv.go()
     found = going.end()
     asked = len(ranges(index, wheel))
@@ -134,7 +125,7 @@ def test_a_wrong_guess_leaves_no_trace_in_the_environment(
     bound = make("zs-bound", requires=["zs-pick<2"])
     publish(index, old, new, bound)
     going = Going(lambda: bring("zs-pick", "zs-bound", activate=False))
-    until(lambda: have(store, new))
+    eventually(lambda: have(store, new))
     uv.go()
     found = going.end()
     assert dict(found.distributions)["zs-pick"] == "1.0"
@@ -150,7 +141,7 @@ def test_a_wrong_guess_that_is_under_way_is_dropped(
     publish(index, old, new, bound)
     index.of(new).hold = threading.Event()  # its bytes never come
     going = Going(lambda: bring("zs-pick", "zs-bound", activate=False))
-    until(lambda: len(ranges(index, new)) > 1)
+    eventually(lambda: len(ranges(index, new)) > 1)
     uv.go()
     index.of(new).hold.set()
     found = going.end()
@@ -165,7 +156,7 @@ def test_a_guess_that_cannot_be_used_is_no_error(
     bad = make("zs-pick", "2.0", files={"../escaped": b"", "zs_pick/__init__.py": b""})
     publish(index, good, bad, make("zs-bound", requires=["zs-pick<2"]))
     going = Going(lambda: bring("zs-pick", "zs-bound", activate=False))
-    until(lambda: bool(ranges(index, bad)))
+    eventually(lambda: bool(ranges(index, bad)))
     uv.go()
     assert dict(going.end().distributions)["zs-pick"] == "1.0"
     assert not have(store, bad)
@@ -179,7 +170,7 @@ def test_a_link_that_failed_for_a_guess_is_tried_again(
     index.of(wheel).spare_wholes = True
     index.of(wheel).answers = [(404, {})]
     going = Going(lambda: bring("zs-again", activate=False))
-    until(lambda: not index.of(wheel).answers)
+    eventually(lambda: not index.of(wheel).answers)
     uv.go()
     assert (going.end().site_packages / "zs_again" / "data").exists()
 
@@ -191,7 +182,7 @@ def test_a_request_without_an_answer_ends_what_was_begun(
     publish(index, wheel)
     index.of(wheel).hold = threading.Event()
     going = Going(lambda: bring("zs-top", activate=False))
-    until(lambda: len(ranges(index, wheel)) > 1)
+    eventually(lambda: len(ranges(index, wheel)) > 1)
     uv.go()
     with pytest.raises(ResolveError, match="zs-nowhere"):
         going.end()
@@ -206,7 +197,7 @@ def test_a_cancel_ends_uv_and_what_was_begun(
     index.of(wheel).hold = threading.Event()
     hub = Hub()
     going = Going(lambda: bring("zs-top", activate=False, hub=hub))
-    until(lambda: len(ranges(index, wheel)) > 1)
+    eventually(lambda: len(ranges(index, wheel)) > 1)
     for operation in {event.operation for event in hub.known()}:
         hub.cancel(operation)
     with pytest.raises(Cancelled):
@@ -236,7 +227,7 @@ def test_many_small_wheels_are_packed_by_processes_meanwhile(
     small = [make(name, files={f"{name.replace('-', '_')}/x": noise(9000)}) for name in names]
     publish(index, *small)
     going = Going(lambda: bring(*names, activate=False))
-    until(lambda: all(have(store, each) for each in small))
+    eventually(lambda: all(have(store, each) for each in small))
     uv.go()
     found = going.end()
     for each in small:
@@ -289,7 +280,7 @@ def test_nothing_is_guessed_of_what_constraints_name(
     (tmp_path / "constraints.txt").write_text("zs-pick<2  # for now\n")
     monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
     going = Going(lambda: bring("zs-pick", "zs-free", activate=False))
-    until(lambda: have(store, free))
+    eventually(lambda: have(store, free))
     uv.go()
     assert dict(going.end().distributions)["zs-pick"] == "1.0"
     assert not ranges(index, new)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.install.conftest import Bring, leftovers, publish
 from tests.install.wheels import make, noise
+from tests.patience import PATIENCE
 from tests.servers.index import Behaviour, Index
 from zerostart_jupyter.core.activity import Activity
 from zerostart_jupyter.core.errors import (
@@ -28,8 +29,6 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install import IndexOptions, gather, install, plan
 from zerostart_jupyter.install.gate import gate
-
-PATIENCE = 60.0
 
 
 def test_what_was_asked_for_can_be_imported(bring: Bring, index: Index) -> None:

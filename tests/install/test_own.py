@@ -15,6 +15,7 @@ import pytest
 
 from tests.install.conftest import publish
 from tests.install.wheels import make, noise
+from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.errors import EnvironmentRefused
 from zerostart_jupyter.install import own
@@ -22,7 +23,6 @@ from zerostart_jupyter.install.environment import Places
 from zerostart_jupyter.install.resolve import find_uv
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 CODE = """
 import importlib, json, sys
 from pathlib import Path

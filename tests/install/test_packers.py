@@ -16,6 +16,7 @@ import pytest
 from tests.install.conftest import Bring, publish
 from tests.install.straight import locked
 from tests.install.wheels import Wheel, make, noise
+from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.errors import DigestMismatch, WheelRejected, ZerostartError
 from zerostart_jupyter.core.settings import Settings
@@ -27,7 +28,6 @@ from zerostart_jupyter.install.lock import Lock
 from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.unpack import stored
 
-PATIENCE = 60.0
 RICH = make(
     "zs-rich",
     files={

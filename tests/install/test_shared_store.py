@@ -16,11 +16,11 @@ import pytest
 
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import make, noise
+from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.store import Store
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
 CODE = """
 import json, sys
 from pathlib import Path

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.patience import PATIENCE
 from zerostart_jupyter.load.checkpoint import Shard
 from zerostart_jupyter.load.plan import Block
 from zerostart_jupyter.load.readers import select
 from zerostart_jupyter.load.readers.mapped import MmapReader
-
-PATIENCE = 60.0  # seconds; only waited for in full when something is broken
 
 
 class Gate:

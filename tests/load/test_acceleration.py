@@ -19,8 +19,8 @@ import transformers.modeling_utils
 from torch import nn
 
 from tests.load.files import descriptors
-from tests.load.gate import PATIENCE
 from tests.load.test_loader import same
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import LoadError
 from zerostart_jupyter.load import accelerate, acceleration, decelerate, drop_in
 

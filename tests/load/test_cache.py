@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 import zerostart
 from tests.load.faults.build import Faulty
 from tests.load.files import descriptors, save_sharded
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import CheckpointChanged, CheckpointNotFound, LoadError
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import ModelCache, cache, load
 from zerostart_jupyter.load.copying import FileOrigin
 
 MIB = 1 << 20
-PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch import nn
 
 from tests.load.faults.build import Faulty
 from tests.load.files import descriptors, every_dtype
+from tests.patience import PATIENCE
 from tests.servers.hub import Hub
 from zerostart_jupyter.core import events
 from zerostart_jupyter.core.errors import (
@@ -30,7 +31,6 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import ModelCache, filesystem, load, load_into, pickled
 from zerostart_jupyter.load.locate import locate
 
-PATIENCE = 60.0
 TITLE = "pytorch_model.bin, downloaded"
 
 

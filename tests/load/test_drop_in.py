@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from tests.load.files import descriptors, every_dtype, file_bytes
-from tests.load.gate import PATIENCE, Gate
+from tests.load.gate import Gate
 from tests.load.test_loader import same
+from tests.patience import PATIENCE, eventually
 from zerostart_jupyter.core.errors import Cancelled, CheckpointChanged
 from zerostart_jupyter.core.events import Event, State, hub
 from zerostart_jupyter.core.references import references
@@ -224,6 +226,9 @@ class TestBatch:
         asker = threading.Thread(target=files[0].get_tensor, args=["layer.0"])
         asker.start()
         gate.wait_for_reader()
+        eventually(
+            partial(getattr, files[0]._batch, "_weights")
+        )
         weights = files[0]._batch._weights
         assert weights is not None
         gate.open(8)

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save, save_file
 
 from tests.load.faults.build import Faulty
-from tests.servers.hub import PATIENCE, Hub
+from tests.patience import PATIENCE
+from tests.servers.hub import Hub
 from zerostart_jupyter.core.errors import Cancelled
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.load import load

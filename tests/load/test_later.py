@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.load.gate import PATIENCE, Gate
+from tests.load.gate import Gate
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import Cancelled
 from zerostart_jupyter.core.references import references
 from zerostart_jupyter.core.settings import Settings

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from tests.load.gate import PATIENCE, Gate
+from tests.load.gate import Gate
 from tests.load.test_modules import WORDS, Model, equal
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import Cancelled, LoadError, WeightsMismatch
 from zerostart_jupyter.core.references import references
 from zerostart_jupyter.core.settings import Settings

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.load.files import descriptors, file_bytes
-from tests.load.gate import PATIENCE, Gate
+from tests.load.gate import Gate
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import (
     CheckpointChanged,
     CheckpointInvalid,

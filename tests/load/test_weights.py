@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from tests.load.files import describe, descriptors, file_bytes
-from tests.load.gate import PATIENCE, Gate
+from tests.load.gate import Gate
+from tests.patience import PATIENCE
 from zerostart_jupyter.core.errors import (
     Cancelled,
     LoadError,

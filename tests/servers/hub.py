@@ -13,8 +13,9 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from tests.patience import PATIENCE
+
 COMMIT = "c0ffee" + "0" * 34
-PATIENCE = 60.0  # seconds; only waited for in full when something is broken
 
 
 @dataclass

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.faulty import Broken
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Kernel, kernel, ours
 from tests.snapshot.ordinary import User, made
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store

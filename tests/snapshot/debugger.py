@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from tests.snapshot.kernels import PATIENCE, Cells
+from tests.patience import PATIENCE
+from tests.snapshot.kernels import Cells
 
 _ABOUT = {"clientID": "tests", "adapterID": "", "pathFormat": "path", "linesStartAt1": True}
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.snapshot.kernels import Kernel, eventually, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel, ours
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.snapshot import criu
 

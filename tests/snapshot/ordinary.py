@@ -21,7 +21,8 @@ from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
 
-from tests.snapshot.kernels import PATIENCE, Cells
+from tests.patience import PATIENCE
+from tests.snapshot.kernels import Cells
 
 ROOT = Path(__file__).parents[2]
 _DRIVER = Path(__file__).with_name("ordinary_manager.py")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psutil
 
-from tests.snapshot.kernels import Kernel, eventually
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel
 
 
 def test_points_are_bounded_by_count(undoable: Kernel) -> None:

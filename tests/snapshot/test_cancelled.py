@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.faulty import Broken
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Kernel, kernel, ours
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.snapshot.launch import command, environment, status_directory

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.faulty import Broken, assert_untouched, dumper
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Kernel, kernel, ours
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.core.status import request_cancel
 from zerostart_jupyter.snapshot import criu

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.snapshot.kernels import Kernel, eventually, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel, ours
 
 
 def test_the_cell_that_asks_is_answered_by_the_kernel_that_wakes_up(undoable: Kernel) -> None:

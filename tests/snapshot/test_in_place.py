@@ -3,7 +3,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.snapshot.kernels import Kernel, eventually, kernel
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel, kernel
 from zerostart_jupyter import snapshot
 
 pytestmark = pytest.mark.criu

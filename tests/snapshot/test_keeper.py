@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import zerostart_jupyter
-from tests.snapshot.kernels import eventually
+from tests.patience import eventually
 
 KEEPER = Path(zerostart_jupyter.__file__).parent / "snapshot" / "keeper.py"
 # starts a kernel in a session of its own, says its id, and becomes its keeper

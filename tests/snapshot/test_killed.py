@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.faulty import Broken, assert_untouched, killed_while_it_saves
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Kernel, kernel, ours
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.snapshot.process import State

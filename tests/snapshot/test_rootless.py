@@ -5,7 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from tests.snapshot.kernels import eventually, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import ours
 from tests.snapshot.ordinary import OrdinaryKernel, User
 
 pytestmark = pytest.mark.criu

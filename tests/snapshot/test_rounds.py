@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel, kernel, ours
 
 pytestmark = pytest.mark.criu
 

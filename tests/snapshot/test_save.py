@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel, kernel, ours
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.snapshot import estimate

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.patience import eventually
+from tests.snapshot.kernels import Kernel, kernel, ours
 from zerostart_jupyter import snapshot
 
 pytestmark = pytest.mark.criu

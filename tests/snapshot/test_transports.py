@@ -11,8 +11,9 @@ import zmq
 from jupyter_client.manager import KernelManager
 from zmq.utils.monitor import recv_monitor_message
 
+from tests.patience import PATIENCE, eventually
 from tests.snapshot.conftest import separate, share_criu
-from tests.snapshot.kernels import PATIENCE, Cells, Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Cells, Kernel, kernel, ours
 from zerostart_jupyter import snapshot
 
 pytestmark = pytest.mark.criu

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from tests.load.hubs import check, descriptors, hf_cache
-from tests.servers.hub import PATIENCE, Hub
+from tests.patience import PATIENCE
+from tests.servers.hub import Hub
 from zerostart_jupyter.core.errors import (
     Cancelled,
     CheckpointChanged,

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from tests.load.hubs import check, descriptors, hf_cache
-from tests.servers.hub import COMMIT, PATIENCE, Hub
+from tests.patience import PATIENCE
+from tests.servers.hub import COMMIT, Hub
 from zerostart_jupyter.core.errors import (
     Cancelled,
     CheckpointInvalid,

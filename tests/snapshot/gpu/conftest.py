@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.gpu import simulated
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Kernel, kernel, ours
 
 GIB = 1 << 30
 STUMBLES = ("fail", "hang", "die")

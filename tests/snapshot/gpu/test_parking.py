@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.gpu import simulated
 from tests.snapshot.gpu.conftest import MACHINE, helpers, stumbling
-from tests.snapshot.kernels import Kernel, eventually
+from tests.snapshot.kernels import Kernel
 
 UUID = MACHINE["devices"][0]["uuid"]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.faulty import killed_while_it_saves
 from tests.snapshot.gpu import simulated
 from tests.snapshot.gpu.conftest import MACHINE, helpers, stumbling
-from tests.snapshot.kernels import Kernel, eventually, kernel, ours
+from tests.snapshot.kernels import Kernel, kernel, ours
 from tests.snapshot.test_killed import IN_STATE
 from zerostart_jupyter import snapshot
 from zerostart_jupyter.snapshot.process import State

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import eventually
 from tests.snapshot.conftest import separate, share_criu
-from tests.snapshot.kernels import eventually, ours
+from tests.snapshot.kernels import ours
 from tests.snapshot.matrix import files, harness, memory, running, sockets
 from tests.snapshot.matrix.harness import AsRoot, AsUser, Outside, Verdicts, Way, started
 from tests.snapshot.matrix.state import State
