@@ -226,9 +226,7 @@ class TestBatch:
         asker = threading.Thread(target=files[0].get_tensor, args=["layer.0"])
         asker.start()
         gate.wait_for_reader()
-        eventually(
-            partial(getattr, files[0]._batch, "_weights")
-        )
+        eventually(partial(getattr, files[0]._batch, "_weights"))
         weights = files[0]._batch._weights
         assert weights is not None
         gate.open(8)
