@@ -8,7 +8,6 @@ the installing process writes; what has come is told by markers, whoever brings 
 from __future__ import annotations
 
 import _imp
-import contextlib
 import importlib
 import importlib.machinery
 import json
@@ -177,9 +176,11 @@ def look_again() -> None:
     second gets a KeyError: that entry is no more when it begins anew.
     """
     for _ in range(100):
-        with contextlib.suppress(KeyError):
+        try:
             importlib.invalidate_caches()
             return
+        except KeyError:
+            continue
     importlib.invalidate_caches()  # what goes on for so long is no race
 
 
