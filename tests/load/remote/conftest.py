@@ -13,11 +13,13 @@ from safetensors.torch import save
 from tests.load.files import save_sharded
 from tests.servers.hub import Hub
 
+_SAY_WHERE = ("HF_", "HUGGING", "TRANSFORMERS_OFF", "SSL_CERT", "REQUESTS_CA", "CURL_CA")
+
 
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_OFF")) or "proxy" in name.lower():
+        if name.startswith(_SAY_WHERE) or "proxy" in name.lower():
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "zs"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,26 +19,6 @@ from zerostart_jupyter.load import load
 
 TOKEN = "hf_a1b2c3d4e5f6"
 PRIVATE = "zerostart-tests: a private authority"
-
-
-@pytest.fixture(autouse=True)
-def own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("HF_", "HUGGING", "SSL_CERT", "REQUESTS_CA", "CURL_CA")):
-            monkeypatch.delenv(name)
-        if name.startswith("TRANSFORMERS_OFF") or "proxy" in name.lower():
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("ZEROSTART_CACHE", str(tmp_path / "zs"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("ZS_CHUNK_MB", "1")
-    monkeypatch.setenv("ZS_HTTP_TIMEOUT", "30")
-
-
-@pytest.fixture(scope="module")
-def tensors() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(6)
-    return {f"row.{number}": torch.randn(512, 1024, generator=generator) for number in range(4)}
 
 
 @pytest.fixture
