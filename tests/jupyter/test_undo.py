@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,28 @@ def test_usage(shell: InteractiveShell, line: str) -> None:
         shell.run_line_magic("zs_snapshot", line)
 
 
+def test_nobody_reads_during_an_undo_that_there_are_no_points(
+    kernel: Kernel, private: Path
+) -> None:
+    kernel.run("%zs_snapshot auto on")
+    kernel.run("x = 1")
+    file, read, ended = status(private), set[bytes](), threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            read.add(file.read_bytes())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        kernel.run("%zs_snapshot undo")
+    finally:
+        ended.set()
+        looking.join()
+    assert len(read) > 1
+    assert [each for each in read if not json.loads(each).get("undo", {}).get("on")] == []
+
+
 def test_the_magics(kernel: Kernel) -> None:
     assert "the next cell is the first" in result(kernel.run("%zs_snapshot auto on"))
     kernel.run("x = 1")
@@ -49,8 +72,13 @@ def test_the_magics(kernel: Kernel) -> None:
 
 def told(private: Path) -> dict[str, Any]:
     """What the kernel's status file says of undo."""
+    return dict(json.loads(status(private).read_text()).get("undo", {}))
+
+
+def status(private: Path) -> Path:
+    """The kernel's status file."""
     (found,) = (private / "jupyter_runtime_dir" / "zerostart").glob("*/kernel.json")
-    return dict(json.loads(found.read_text()).get("undo", {}))
+    return found
 
 
 def test_the_status_file_says_which_cells_can_be_undone(kernel: Kernel, private: Path) -> None:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zerostart_jupyter.snapshot.hooks import on_returned
+from zerostart_jupyter.snapshot.hooks import on_restored, on_returned
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -29,22 +29,19 @@ class UndoPoints:
         self._shell = shell
         self._tell = tell
         self._told: dict[str, Any] = _OFF
-        self._forget: Callable[[], None] = lambda: None
+        self._forget: list[Callable[[], None]] = []
 
     def open(self) -> None:
         """Look after each cell from now on, and once now."""
         self._shell.events.register("post_run_cell", self._look)
-        self._forget = on_returned(self._anew)
+        self._forget = [on_restored(self._look), on_returned(self._look)]
         self._look()
 
     def close(self) -> None:
         """Look no more."""
         self._shell.events.unregister("post_run_cell", self._look)
-        self._forget()
-
-    def _anew(self) -> None:
-        self._told = {}  # this kernel has a status file of its own
-        self._look()
+        while self._forget:
+            self._forget.pop()()
 
     def _look(self, result: object = None) -> None:
         engine = sys.modules.get("zerostart_jupyter.snapshot.forked")
