@@ -7,8 +7,10 @@ import errno
 import functools
 import mmap
 import os
+from pathlib import Path
 
 PAGE = mmap.PAGESIZE
+HUGE = 2 << 20  # bytes
 
 _HUGEPAGE = 14  # MADV_HUGEPAGE of madvise(2)
 _POPULATE_READ = 22  # MADV_POPULATE_READ of madvise(2), Linux 5.14
@@ -47,8 +49,29 @@ def prefer_huge(address: int, count: int) -> bool:
     the kernel takes the advice. What comes is the same without.
 
     Reading ahead no longer depends on how large the device's is, nor on which thread asked last.
+    Where too few are free the kernel moves others out of the way first, and that is slower than
+    to do without; see `free_in_huge`.
     """
     return bool(_libc.madvise(address, count, _HUGEPAGE) == 0)
+
+
+def free_in_huge(buddyinfo: str | None = None) -> int:
+    """Bytes of memory that lie free in pieces of at least 2 MiB; 0 where the kernel does not say.
+
+    See /proc/buddyinfo in proc(5).
+    """
+    if buddyinfo is None:
+        try:
+            buddyinfo = Path("/proc/buddyinfo").read_text()
+        except OSError:
+            return 0
+    least = (HUGE // PAGE).bit_length() - 1
+    return sum(
+        int(count) * PAGE << order
+        for line in buddyinfo.splitlines()
+        for order, count in enumerate(line.split()[4:])
+        if order >= least
+    )
 
 
 @functools.cache

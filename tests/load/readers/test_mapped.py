@@ -108,10 +108,18 @@ def test_storages_may_be_asked_for_before_their_bytes_are_read(tmp_path: Path) -
         reader.close()
 
 
-@pytest.mark.parametrize("rows", [None, 1])
-def test_huge_pages_are_asked_for_where_most_of_a_file_is_read(
-    tmp_path: Path, rows: int | None
+@pytest.mark.parametrize(
+    ("rows", "free", "wanted"), [(None, 5 << 20, True), (1, 5 << 20, False), (None, 4 << 20, False)]
+)
+def test_huge_pages_are_asked_for_where_most_of_a_file_is_read_and_enough_are_free(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int | None,
+    free: int,
+    *,
+    wanted: bool,
 ) -> None:
+    monkeypatch.setattr(pages, "free_in_huge", lambda: free)
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(1024, 1024)}, path)
     weights = load(path, device="cpu", slices={} if rows is None else {"a": slice(rows)})
@@ -120,7 +128,14 @@ def test_huge_pages_are_asked_for_where_most_of_a_file_is_read(
         anchor = ctypes.c_char.from_buffer(other)
         known = pages.prefer_huge(ctypes.addressof(anchor), 1 << 21)
         del anchor
-    assert asks_for_huge_pages(path) == (known and rows is None)
+    assert asks_for_huge_pages(path) == (known and wanted)
+
+
+def test_what_is_free_in_huge_pages_is_read_from_the_kernels_table() -> None:
+    normal = "Node 0, zone   Normal  9 9 9 9 9 9 9 9 9 "
+    assert pages.free_in_huge(normal + "183 3703") == (183 << 21) + (3703 << 22)
+    assert pages.free_in_huge(f"{normal}1 0\n{normal}0 2\n") == 5 << 21
+    assert pages.free_in_huge("") == 0
 
 
 def asks_for_huge_pages(path: Path) -> bool:

@@ -33,11 +33,13 @@ class MmapReader(Reader):
     def __init__(
         self, shards: Sequence[Shard], *, most: bool = False, populate: bool | None = None
     ) -> None:
-        """`most` says that nearly all of the files will be read: whole huge pages are, then."""
+        """`most` says that nearly all of the files will be read: in whole huge pages, then, if that
+        many are free."""
         super().__init__(shards)
         self._populate = pages.can_populate() if populate is None else populate
         self._mapped = [_map(shard) for shard in shards]
-        if most and self._populate:
+        size = sum(mapped.nbytes() for mapped in self._mapped)
+        if most and self._populate and pages.free_in_huge() >= size:
             for mapped in self._mapped:
                 pages.prefer_huge(mapped.data_ptr(), mapped.nbytes())
         self._scratch = threading.local()
