@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.load.files import descriptors
+from tests.patience import eventually
 from zerostart_jupyter.load import disk, pages
 
 
@@ -73,3 +74,22 @@ def test_populate_brings_a_mapping_in_and_refuses_what_is_not_mapped() -> None:
     assert pages.can_populate()
     with pytest.raises(OSError, match="Cannot allocate memory"):
         pages.populate(pages.PAGE, pages.PAGE)
+
+
+def test_what_is_read_ahead_is_in_memory_soon(files: list[Path]) -> None:
+    with files[0].open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert not pages.cached(file.fileno(), size - 1)
+        pages.read_ahead(file.fileno(), 0, size)
+        eventually(lambda: pages.resident(file.fileno()) == 1.0)
+        assert pages.cached(file.fileno(), size - 1)
+
+
+def test_what_cannot_be_told_is_not_in_memory() -> None:
+    reading, writing = os.pipe()
+    try:
+        assert not pages.cached(reading, 0)
+    finally:
+        os.close(reading)
+        os.close(writing)

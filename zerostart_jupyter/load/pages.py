@@ -7,13 +7,11 @@ import errno
 import functools
 import mmap
 import os
-from pathlib import Path
 
 PAGE = mmap.PAGESIZE
-HUGE = 2 << 20  # bytes
 
-_HUGEPAGE = 14  # MADV_HUGEPAGE of madvise(2)
 _POPULATE_READ = 22  # MADV_POPULATE_READ of madvise(2), Linux 5.14
+_AHEAD = 512 << 10  # bytes; of more the kernel takes no more than the device takes at once
 _EVEN = bytes(range(0, 256, 2))  # mincore defines the lowest bit of each byte alone
 _REFUSALS = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -29,6 +27,7 @@ _libc.mmap.argtypes = (
     ctypes.c_long,
 )
 _libc.mmap.restype = ctypes.c_void_p
+_libc.readahead.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_size_t)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
@@ -44,34 +43,21 @@ def populate(address: int, count: int) -> None:
             raise OSError(code, os.strerror(code))
 
 
-def prefer_huge(address: int, count: int) -> bool:
-    """Have pages of this mapping come in pieces of 2 MiB where the file system has such; whether
-    the kernel takes the advice. What comes is the same without.
+def cached(descriptor: int, at: int) -> bool:
+    """Whether the page with this byte of a file is in memory; False where that cannot be told."""
+    try:
+        return os.preadv(descriptor, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
 
-    Reading ahead no longer depends on how large the device's is, nor on which thread asked last.
-    Where too few are free the kernel moves others out of the way first, and that is slower than
-    to do without; see `free_in_huge`.
+
+def read_ahead(descriptor: int, start: int, count: int) -> None:
+    """Have the kernel begin to read these bytes of a file, however little it reads ahead itself.
+
+    It is only a hint: nothing comes of it where that is not possible. See readahead(2).
     """
-    return bool(_libc.madvise(address, count, _HUGEPAGE) == 0)
-
-
-def free_in_huge(buddyinfo: str | None = None) -> int:
-    """Bytes of memory that lie free in pieces of at least 2 MiB; 0 where the kernel does not say.
-
-    See /proc/buddyinfo in proc(5).
-    """
-    if buddyinfo is None:
-        try:
-            buddyinfo = Path("/proc/buddyinfo").read_text()
-        except OSError:
-            return 0
-    least = (HUGE // PAGE).bit_length() - 1
-    return sum(
-        int(count) * PAGE << order
-        for line in buddyinfo.splitlines()
-        for order, count in enumerate(line.split()[4:])
-        if order >= least
-    )
+    for at in range(start, start + count, _AHEAD):
+        _libc.readahead(descriptor, at, min(_AHEAD, start + count - at))
 
 
 @functools.cache

@@ -69,7 +69,6 @@ class Reading:
             apart=None if isinstance(device, str) else self._place,
             step=self._step,
         )
-        size = sum(shard.identity.size for shard in checkpoint.shards)
         threads = min(threads, len(self._plan.blocks))
         made = {
             place: select.make(
@@ -78,7 +77,6 @@ class Reading:
                 device=place,
                 block=block,
                 stages=max(1, min(threads, STAGING // block)),
-                most=self._plan.nbytes > size // 2,
             )
             for place, name in readers.items()
         }

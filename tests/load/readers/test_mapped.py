@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import ctypes
-import mmap
-import re
 import resource
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +10,10 @@ from safetensors.torch import save_file
 
 from tests.contracts.reader import BLOCK, ReaderContract, content, in_file
 from tests.load.files import write_shard
+from zerostart_jupyter.bench.rounds import drop
 from zerostart_jupyter.core.errors import CheckpointChanged, LoadError
 from zerostart_jupyter.core.references import FileIdentity
-from zerostart_jupyter.load import load, pages
+from zerostart_jupyter.load import first_touch, load, pages
 from zerostart_jupyter.load.checkpoint import Checkpoint, Shard, open_checkpoint
 from zerostart_jupyter.load.plan import Plan
 from zerostart_jupyter.load.readers.contract import Reader
@@ -108,37 +106,18 @@ def test_storages_may_be_asked_for_before_their_bytes_are_read(tmp_path: Path) -
         reader.close()
 
 
-@pytest.mark.parametrize(
-    ("rows", "free", "wanted"), [(None, 5 << 20, True), (1, 5 << 20, False), (None, 4 << 20, False)]
-)
-def test_huge_pages_are_asked_for_where_most_of_a_file_is_read_and_enough_are_free(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    rows: int | None,
-    free: int,
-    *,
-    wanted: bool,
+def test_pages_are_touched_while_the_disk_is_at_work_and_not_where_it_is_not(
+    disk_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "free_in_huge", lambda: free)
-    path = tmp_path / "x.safetensors"
+    path = disk_path / "x.safetensors"
     save_file({"a": torch.zeros(1024, 1024)}, path)
-    weights = load(path, device="cpu", slices={} if rows is None else {"a": slice(rows)})
-    assert weights["a"].shape[0] == rows or rows is None
-    with mmap.mmap(-1, 1 << 21) as other:
-        anchor = ctypes.c_char.from_buffer(other)
-        known = pages.prefer_huge(ctypes.addressof(anchor), 1 << 21)
-        del anchor
-    assert asks_for_huge_pages(path) == (known and wanted)
-
-
-def test_what_is_free_in_huge_pages_is_read_from_the_kernels_table() -> None:
-    normal = "Node 0, zone   Normal  9 9 9 9 9 9 9 9 9 "
-    assert pages.free_in_huge(normal + "183 3703") == (183 << 21) + (3703 << 22)
-    assert pages.free_in_huge(f"{normal}1 0\n{normal}0 2\n") == 5 << 21
-    assert pages.free_in_huge("") == 0
-
-
-def asks_for_huge_pages(path: Path) -> bool:
-    about = Path("/proc/self/smaps").read_text().partition(str(path))[2]
-    (flags,) = re.findall("^VmFlags:(.*)$", about, re.MULTILINE)[:1]
-    return "hg" in flags.split()
+    touched: list[int] = []
+    touch = first_touch.touch
+    monkeypatch.setattr(
+        first_touch, "touch", lambda address, count: touched.append(touch(address, count))
+    )
+    assert load(path, device="cpu")["a"].sum() == 0
+    assert touched == []  # it was just written
+    drop([path])
+    assert load(path, device="cpu")["a"].sum() == 0
+    assert sum(touched) == -(-path.stat().st_size // pages.PAGE)

@@ -52,24 +52,20 @@ def make(
     device: str,
     block: int,
     stages: int,
-    most: bool = False,
 ) -> Reader:
     """A reader of this name whose storages lie on `device` (mmap's on the CPU).
 
-    `buffered` is direct without O_DIRECT. `most` says that nearly all of the files will be read.
-    Files that are still on their way are fetched first.
+    `buffered` is direct without O_DIRECT. Files that are still on their way are fetched first.
     """
-    local = _local(name, shards, device=device, block=block, stages=stages, most=most)
+    local = _local(name, shards, device=device, block=block, stages=stages)
     if any(shard.arriving for shard in shards):
         return RemoteReader(shards, local, threads=stages)
     return local
 
 
-def _local(
-    name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int, most: bool
-) -> Reader:
+def _local(name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int) -> Reader:
     if name == "mmap":
-        return MmapReader(shards, most=most)
+        return MmapReader(shards)
     on_gpu = device.startswith("cuda")
     place = device if on_gpu else "cpu"
 
