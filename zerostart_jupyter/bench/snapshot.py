@@ -51,9 +51,13 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
         try:
             with kernel("python3") as client:
                 run(client, cells)
-                frozen = tuple(_saved(client, saved) for _ in range(rounds))
-                seconds_again = [_saved_again(client, again) for _ in range(rounds)]
+                frozen = [_saved(client, saved)]
+                first_save = snapshot.show(saved)
+                seconds_again = [_saved_again(client, again)]
                 second = snapshot.show(again)
+                frozen += [_saved(client, saved) for _ in range(rounds - 1)]
+                seconds_again += [_saved_again(client, again) for _ in range(rounds - 1)]
+                last = snapshot.show(again)
                 snapshot.delete(again)
                 run(client, "import gc; gc.collect()")
                 collected = tuple(seconds(client, COLLECT) for _ in range(rounds))
@@ -76,9 +80,11 @@ def measure(rounds: int, note: Callable[[str], None], *, arrays: int | None = No
             remark = "until all processes are back, stopped"
             cases.append(Case(f"{name}: CRIU", found["criu"], "small kernel", smallest, remark))
             remark = f"kernel frozen; then {info.seconds - info.frozen_seconds:.2g} s in background"
-            cases.append(Case(f"{name}: save", frozen, "re-run", fresh, remark))
-            share = second.bytes / (info.manifest().bytes + mapped)
-            remark = f"a second save of it, unchanged, adds {size(second.bytes)} ({share:.0%})"
+            cases.append(Case(f"{name}: save", tuple(frozen), "re-run", fresh, remark))
+            remark = (
+                f"a second save of it, unchanged, adds {_share(second, first_save)}, "
+                f"the last of {2 * rounds} {_share(last, first_save)}"
+            )
             took = tuple(seconds_again)
             cases.append(Case(f"{name}: save again", took, "re-run", fresh, remark))
             remark = "it writes to every object, and so copies its page"
@@ -194,6 +200,10 @@ def _saved_again(client: Any, name: str) -> float:
     """Save what was saved already; returns the seconds until that is published."""
     _saved(client, name)
     return snapshot.show(name).seconds
+
+
+def _share(one: SnapshotInfo, whole: SnapshotInfo) -> str:
+    return f"{size(one.bytes)} ({one.bytes / whole.bytes:.1%})"
 
 
 def _first_collect(spec: str) -> float:
