@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from zerostart_jupyter.install import children, inherited
+from zerostart_jupyter.core.store import MARKER
+from zerostart_jupyter.install import children, inherited, path_files
 
 ROOM = "environments"
 OURS = ".zerostart"
@@ -50,6 +51,7 @@ def activate(root: Path) -> None:
     for name, paths in (("PYTHONPATH", ours), ("PATH", [programs])):
         parts = [each for each in os.environ.get(name, "").split(os.pathsep) if each]
         os.environ[name] = os.pathsep.join([*paths, *(each for each in parts if each not in paths)])
+    path_files.take(site, whole=(root / MARKER).exists())
     inherited.look_again()
 
 

@@ -1,9 +1,10 @@
 """What Python processes that a kernel starts are given, so that they see what it sees.
 
 An environment has a directory that goes before it on PYTHONPATH, with a `sitecustomize` of ours:
-it takes that directory off the path again, has imports wait for what is on its way (`inherited`),
-and hands on to the user's own `sitecustomize`. An interpreter that is not the kernel's, or a
-virtual environment of its own, keeps to its own packages.
+it takes that directory off the path again, reads the environment's `.pth` files (`path_files`),
+has imports wait for what is on its way (`inherited`), and hands on to the user's own
+`sitecustomize`. An interpreter that is not the kernel's, or a virtual environment of its own, keeps
+to its own packages.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zerostart_jupyter.core.liveness import Process
-from zerostart_jupyter.install import inherited
+from zerostart_jupyter.install import inherited, path_files
 from zerostart_jupyter.install.lock import digest
 
 if TYPE_CHECKING:
     from zerostart_jupyter.install.gate import Pending
 
-_FINDERS = "inherited.py"
+_FINDERS, _PATHS = "inherited.py", "path_files.py"
 _BLANK = re.compile(r"\r?\n\r?\n")
 # Any Python may come by: this has to be read by all of them.
 _STUB = '''\
@@ -40,14 +41,28 @@ def _begin(folder):
         sys.prefix not in (base, root, {prefix!r})
     ):
         sys.path[:] = [path for path in sys.path if path != {site!r}]
-    elif os.path.exists(os.path.join(folder, {state!r})) and not os.path.exists(
-        os.path.join(root, "entry.json")
-    ):
-        names = {{"__name__": "zerostart_inherited"}}
-        file = os.path.join(folder, {finders!r})
-        with open(file) as opened:
-            exec(compile(opened.read(), file, "exec"), names)
-        names["begin"](folder)
+    else:
+        _use(folder, os.path.exists(os.path.join(root, "entry.json")), sys.prefix == root)
+
+
+def _use(folder, whole, own):
+    coming = not whole and os.path.exists(os.path.join(folder, {state!r}))
+    if own and not coming:
+        return  # these are its own site-packages
+    if coming or (os.path.isdir({site!r}) and ".pth" in " ".join(os.listdir({site!r}))):
+        take = _of(folder, {paths!r})["take"]
+        take({site!r}, whole)
+        if coming:
+            begin = _of(folder, {finders!r})["begin"]
+            begin(folder, lambda whole: take({site!r}, whole and not own))
+
+
+def _of(folder, name):
+    names = {{"__name__": "zerostart_" + name[:-3]}}
+    file = os.path.join(folder, name)
+    with open(file) as opened:
+        exec(compile(opened.read(), file, "exec"), names)
+    return names
 
 
 def _go_on():
@@ -82,11 +97,14 @@ def prepare(root: Path, site: Path) -> Path:
         site=str(site),
         state=inherited.STATE,
         finders=_FINDERS,
+        paths=_PATHS,
     )
     with contextlib.suppress(OSError):  # they then see what is there, and nothing waits
         if not _has(stub, text):
             place.mkdir(parents=True, exist_ok=True)
-            _write(place / _FINDERS, Path(inherited.__file__).read_text(encoding="utf-8"))
+            for module in (inherited, path_files):
+                text_of = Path(str(module.__file__))
+                _write(place / text_of.name, text_of.read_text(encoding="utf-8"))
             _write(stub, text)
     return place
 

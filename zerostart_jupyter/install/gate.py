@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from zerostart_jupyter.core.errors import ZerostartError
 from zerostart_jupyter.core.liveness import Process
-from zerostart_jupyter.install import inherited
-from zerostart_jupyter.install.activation import landed
+from zerostart_jupyter.install import inherited, path_files
+from zerostart_jupyter.install.activation import landed, site_of
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.waiting import Waiting
 
@@ -98,6 +98,8 @@ class Pending:
         self._let_in(name)
 
     def _let_in(self, name: str) -> None:
+        site = str(site_of(self.root))
+        path_files.take(site, whole=False)
         inherited.look_again()
         with self._changed:
             self.missing.discard(name)
@@ -106,6 +108,7 @@ class Pending:
             self._changed.notify_all()
         if not self.missing:
             gate.release(self)
+            path_files.take(site, whole=True)
 
     def fail(self, error: ZerostartError) -> None:
         """Let every import that waits, or would have to, raise this."""

@@ -26,7 +26,12 @@ class ImportNames:
 
 
 def import_names(paths: Iterable[str]) -> ImportNames:
-    """The names that files at these places below site-packages can be imported as."""
+    """The names that files at these places below site-packages can be imported as.
+
+    Where a `.pth` file may put a directory on `sys.path`, what no package encloses can also be
+    imported by the end of its name.
+    """
+    paths = list(paths)
     split = [path.split("/") for path in paths]
     packages = {
         tuple(parts[:-1]) for parts in split if len(parts) > 1 and _module(parts[-1]) == "__init__"
@@ -52,6 +57,11 @@ def import_names(paths: Iterable[str]) -> ImportNames:
         names = roots.setdefault(".".join(folders[:depth]), set())
         if below is not None and below != "__init__":
             names.add(below)
+    if any(path.endswith(".pth") and "/" not in path for path in paths):
+        for root in list(roots):
+            rest = root
+            while rest := rest.partition(".")[2]:
+                roots.setdefault(rest, set()).update(roots[root])
     return ImportNames({root: frozenset(below) for root, below in roots.items()})
 
 

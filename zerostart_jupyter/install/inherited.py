@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 POLL = 0.05  # seconds between two looks at a marker
@@ -84,7 +84,9 @@ class News:
 class Arriving:
     """The finder in front: names that a coming distribution has claimed, and metadata by name."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, come: Callable[[bool], object] = lambda whole: None) -> None:
+        """`come` is called when something has come, with whether that was all."""
+        self._come = come
         self._news = News(folder)
         self._news.read()
         self._missing = self._news.missing
@@ -166,6 +168,7 @@ class Arriving:
         self._missing -= come
         self.unnamed = [name for name in self._news.unnamed if name in self._missing]
         if come:
+            self._come(not self._missing)
             look_again()
 
 
@@ -251,9 +254,9 @@ def _locked(path: str) -> bool:
     return False
 
 
-def begin(folder: str) -> None:
-    """Put the finders in place, if anything is on its way."""
-    first = Arriving(folder)
+def begin(folder: str, come: Callable[[bool], object]) -> None:
+    """Put the finders in place, if anything is on its way; `come` as of `Arriving`."""
+    first = Arriving(folder, come)
     if first._missing:
         sys.meta_path.insert(0, first)
         sys.meta_path.append(Last(first))
