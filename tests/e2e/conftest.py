@@ -87,13 +87,19 @@ def install(home: Path) -> None:
     settings(home, "@jupyterlab/apputils-extension:notification", **quiet)
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
-    """A JupyterLab with the panel."""
-    home = tmp_path_factory.mktemp("lab")
+@contextlib.contextmanager
+def started(home: Path) -> Iterator[Jupyter]:
+    """A JupyterLab with the panel, in a home of its own."""
     install(home)
     share_criu(home / "cache")
     with serve(home, module="jupyterlab", options=EXPOSED) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A JupyterLab with the panel."""
+    with started(tmp_path_factory.mktemp("lab")) as running:
         yield running
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Visit, started
 from tests.e2e.notebook import RAN, Notebook, number, output
 from tests.servers.jupyter import ROOT, Jupyter
 
 TOUR = ROOT / "examples" / "tour.ipynb"
 LONG = 240_000  # milliseconds; the first imports come over the network
+
+
+@pytest.fixture
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A JupyterLab that has installed and saved nothing yet."""
+    with started(tmp_path_factory.mktemp("lab")) as running:
+        yield running
 
 
 @pytest.fixture
