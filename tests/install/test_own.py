@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,28 @@ def test_it_lands_as_pip_would_have_put_it(kernel: Kernel, index: Index) -> None
     assert kernel.files() == {"ours.pth"}
     assert not (kernel.root / "bin/zs-own").exists()
     assert "zs_own.py" in before
+
+
+def test_path_files_count_from_the_next_start(
+    kernel: Kernel, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("ZS_LOG", str(log))
+    line = "import os; open(os.environ['ZS_LOG'], 'a').write(f'{{os.getpid()}}-{0}\\n')\n"
+    (kernel.site / "mine.pth").write_text(line.format("mine"))
+    brought = make(
+        "zs-own", files={"zs_own.pth": line.format("brought").encode(), "zs_own.py": b""}
+    )
+    publish(index, brought)
+    kernel.install("zs-own")
+    ran = Counter(log.read_text().split())
+    assert ran
+    log.unlink()
+    subprocess.run([kernel.root / "bin/python", "-c", "pass"], check=True, timeout=PATIENCE)
+    at_a_start = Counter(each.partition("-")[2] for each in log.read_text().split())
+    assert at_a_start["brought"] == at_a_start["mine"]
+    assert set(ran.values()) == {at_a_start["mine"]}
+    assert not [each for each in ran if each.endswith("brought")]
 
 
 def test_an_older_version_is_taken_out_first(kernel: Kernel, index: Index) -> None:

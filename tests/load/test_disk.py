@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -80,16 +83,26 @@ def test_what_is_read_ahead_is_in_memory_soon(files: list[Path]) -> None:
     with files[0].open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        assert not pages.cached(file.fileno(), size - 1)
+        assert not pages.cached(file.fileno(), size - 1, 0)
         pages.read_ahead(file.fileno(), 0, size)
         eventually(lambda: pages.resident(file.fileno()) == 1.0)
-        assert pages.cached(file.fileno(), size - 1)
+        assert pages.cached(file.fileno(), size - 1, 0)
 
 
-def test_what_cannot_be_told_is_not_in_memory() -> None:
+def test_where_a_file_system_does_not_say_what_is_in_memory_the_mapping_does() -> None:
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:  # a tmpfs, and mostly holes
+        file.truncate(2 * pages.PAGE)
+        file.write(b"x")
+        file.flush()
+        with mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE) as mapped:
+            anchor = ctypes.c_char.from_buffer(mapped)
+            at = ctypes.addressof(anchor)
+            del anchor  # the mapping cannot be closed while it is looked at
+            assert pages.cached(file.fileno(), 0, at)
+            assert not pages.cached(file.fileno(), pages.PAGE, at + pages.PAGE)
     reading, writing = os.pipe()
     try:
-        assert not pages.cached(reading, 0)
+        assert not pages.cached(reading, 0, 0)
     finally:
         os.close(reading)
         os.close(writing)

@@ -98,8 +98,7 @@ class Pending:
         self._let_in(name)
 
     def _let_in(self, name: str) -> None:
-        site = str(site_of(self.root))
-        path_files.take(site, whole=False)
+        self._take_paths(whole=False)
         inherited.look_again()
         with self._changed:
             self.missing.discard(name)
@@ -108,7 +107,10 @@ class Pending:
             self._changed.notify_all()
         if not self.missing:
             gate.release(self)
-            path_files.take(site, whole=True)
+            self._take_paths(whole=True)
+
+    def _take_paths(self, *, whole: bool) -> None:
+        path_files.take(str(site_of(self.root)), whole)
 
     def fail(self, error: ZerostartError) -> None:
         """Let every import that waits, or would have to, raise this."""

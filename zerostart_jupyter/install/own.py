@@ -203,6 +203,9 @@ class _Held(Pending):
     def _come(self) -> Iterable[str]:
         return self.whole()
 
+    def _take_paths(self, *, whole: bool) -> None:
+        """Python does, when it starts: lines of what was here before must not run again."""
+
 
 class OwnJob(Job):
     """An install into the interpreter's own environment."""

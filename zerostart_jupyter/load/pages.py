@@ -43,12 +43,18 @@ def populate(address: int, count: int) -> None:
             raise OSError(code, os.strerror(code))
 
 
-def cached(descriptor: int, at: int) -> bool:
-    """Whether the page with this byte of a file is in memory; False where that cannot be told."""
+def cached(descriptor: int, at: int, page: int) -> bool:
+    """Whether the byte at `at` of a file is in memory; `page` is where its page is mapped.
+
+    Where a file system cannot say, mincore(2) does: it says yes of what belongs to others.
+    """
     try:
         return os.preadv(descriptor, [bytearray(1)], at, os.RWF_NOWAIT) == 1
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        found = ctypes.create_string_buffer(1)
+        return _libc.mincore(page, PAGE, found) == 0 and bool(found.raw[0] & 1)
 
 
 def read_ahead(descriptor: int, start: int, count: int) -> None:

@@ -69,7 +69,8 @@ class MmapReader(Reader):
         # Whole pages, as madvise wants; the last one holds the end of the file.
         count = -(-(block.stop - block.start) // pages.PAGE) * pages.PAGE
         address = self._mapped[block.shard].data_ptr() + block.start
-        cached = pages.cached(shard.descriptor, block.stop - 1)  # the rest came before it, mostly
+        last = address + count - pages.PAGE
+        cached = pages.cached(shard.descriptor, block.stop - 1, last)  # then the rest is, mostly
         if not cached:
             pages.read_ahead(shard.descriptor, block.start, count)
         try:
