@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,8 @@ def typed(module: str, folder: Path, *options: str) -> Iterator[Terminal]:
         encoding="utf-8",
         timeout=PATIENCE,
         dimensions=(50, 200),
+        # A terminal's programs hear Ctrl-C, whoever ran the tests in the background of a shell.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield Terminal(child)
