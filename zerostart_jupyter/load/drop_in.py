@@ -217,7 +217,10 @@ class _Batch:
                 parts = [file.near() for file in files]
                 self._begun = True
                 self._weights = loader.begin(
-                    joined(_title(self._folder), parts), device="cpu", background=True
+                    joined(_title(self._folder), parts),
+                    device="cpu",
+                    background=True,
+                    awaited=True,
                 )
                 weakref.finalize(self, self._weights.cancel)
             return None if self._alone else self._weights

@@ -73,6 +73,7 @@ def begin(
     dtype: torch.dtype | None = None,
     reader: str = "auto",
     background: bool = False,
+    awaited: bool = False,
     order: Sequence[str] = (),
     slices: Mapping[str, Index] | None = None,
     settings: Settings | None = None,
@@ -81,7 +82,8 @@ def begin(
     """What `load` returns, of a checkpoint that is open; it is closed when it has been read.
 
     `device` is one for all tensors, or says of each by name. `order` names tensors in the order
-    they will be needed in; the default is that of the files.
+    they will be needed in; the default is that of the files. A load in the `background` may be
+    `awaited` all the same, tensor by tensor.
     """
     with contextlib.ExitStack() as undo, collector.paused():
         undo.enter_context(checkpoint)
@@ -113,6 +115,7 @@ def begin(
             hub=hub,
             order=order,
             prepared=not background,
+            awaited=awaited or not background,
         )
         undo.pop_all()  # the reading closes the checkpoint
     try:

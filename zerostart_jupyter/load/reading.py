@@ -34,7 +34,7 @@ class Reading:
     """One load under way: a thread that conducts, threads that read, a handle that is filled.
 
     `readers` names the reader of each device. `prepared` tensors are made while their bytes are
-    read, and not when they are asked for.
+    read, and not when they are asked for; an `awaited` load has nobody beside it who runs Python.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Reading:
         hub: Hub | None,
         about: Statistics | None = None,
         prepared: bool = False,
+        awaited: bool = False,
         order: Sequence[str] = (),
     ) -> None:
         self._checkpoint = checkpoint
@@ -77,6 +78,7 @@ class Reading:
                 device=place,
                 block=block,
                 stages=max(1, min(threads, STAGING // block)),
+                awaited=awaited,
             )
             for place, name in readers.items()
         }

@@ -26,15 +26,21 @@ SCRATCH = 1 << 20  # bytes a thread reads at once where the kernel cannot popula
 class MmapReader(Reader):
     """Maps each shard and populates it with MADV_POPULATE_READ, or by reading into scratch.
 
-    Pages are touched, too, while the disk is at work: the first touch is dear in a virtual machine.
+    Where somebody waits for the load, pages are asked for ahead, and touched while the disk is at
+    work: the first touch is dear in a virtual machine.
     """
 
     name = "mmap"
 
     ahead = True
 
-    def __init__(self, shards: Sequence[Shard], *, populate: bool | None = None) -> None:
+    def __init__(
+        self, shards: Sequence[Shard], *, awaited: bool = False, populate: bool | None = None
+    ) -> None:
+        """`awaited` says that whoever loads waits for it. A cell that runs meanwhile has the GIL,
+        for which each call that comes back waits: then there are as few as can be."""
         super().__init__(shards)
+        self._awaited = awaited
         self._populate = pages.can_populate() if populate is None else populate
         self._mapped = [_map(shard) for shard in shards]
         self._scratch = threading.local()
@@ -70,8 +76,9 @@ class MmapReader(Reader):
         count = -(-(block.stop - block.start) // pages.PAGE) * pages.PAGE
         address = self._mapped[block.shard].data_ptr() + block.start
         last = address + count - pages.PAGE
-        cached = pages.cached(shard.descriptor, block.stop - 1, last)  # then the rest is, mostly
-        if not cached:
+        # Where the end of a block is in memory, the rest is, mostly.
+        help_disk = self._awaited and not pages.cached(shard.descriptor, block.stop - 1, last)
+        if help_disk:
             pages.read_ahead(shard.descriptor, block.start, count)
         try:
             pages.populate(address, count)
@@ -80,7 +87,7 @@ class MmapReader(Reader):
                 shard.verify()  # bytes that are gone, rather than a disk that failed
                 raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
             raise
-        if not cached:
+        if help_disk:
             first_touch.touch(address, count)
 
     def _touch(self, block: Block) -> None:

@@ -52,20 +52,23 @@ def make(
     device: str,
     block: int,
     stages: int,
+    awaited: bool = False,
 ) -> Reader:
     """A reader of this name whose storages lie on `device` (mmap's on the CPU).
 
-    `buffered` is direct without O_DIRECT. Files that are still on their way are fetched first.
+    `buffered` is direct without O_DIRECT. `awaited` is mmap's. Files that are still on their way
+    are fetched first.
     """
-    local = _local(name, shards, device=device, block=block, stages=stages)
+    if name == "mmap":
+        local: Reader = MmapReader(shards, awaited=awaited)
+    else:
+        local = _copying(name, shards, device=device, block=block, stages=stages)
     if any(shard.arriving for shard in shards):
         return RemoteReader(shards, local, threads=stages)
     return local
 
 
-def _local(name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int) -> Reader:
-    if name == "mmap":
-        return MmapReader(shards)
+def _copying(name: str, shards: Sequence[Shard], *, device: str, block: int, stages: int) -> Reader:
     on_gpu = device.startswith("cuda")
     place = device if on_gpu else "cpu"
 
