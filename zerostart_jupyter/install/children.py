@@ -103,8 +103,8 @@ def prepare(root: Path, site: Path) -> Path:
         if not _has(stub, text):
             place.mkdir(parents=True, exist_ok=True)
             for module in (inherited, path_files):
-                text_of = Path(str(module.__file__))
-                _write(place / text_of.name, text_of.read_text(encoding="utf-8"))
+                source = Path(str(module.__file__))
+                _write(place / source.name, source.read_text(encoding="utf-8"))
             _write(stub, text)
     return place
 

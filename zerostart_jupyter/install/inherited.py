@@ -84,7 +84,7 @@ class News:
 class Arriving:
     """The finder in front: names that a coming distribution has claimed, and metadata by name."""
 
-    def __init__(self, folder: str, come: Callable[[bool], object] = lambda whole: None) -> None:
+    def __init__(self, folder: str, come: Callable[[bool], object]) -> None:
         """`come` is called when something has come, with whether that was all."""
         self._come = come
         self._news = News(folder)
