@@ -5,7 +5,7 @@ import * as React from 'react';
 import { baseName } from './kernels';
 import { ICapability } from './api';
 import { IOperation, IShown, canBeCancelled, current } from './model';
-import { Empty, IconButton, Section } from './parts';
+import { Bar, Empty, IconButton, Section } from './parts';
 import { headline, newsText, progressText, resultText, valueText } from './wording';
 
 const SHOWN = 5; // operations that ended are shown up to this many, until one asks for all
@@ -120,12 +120,7 @@ function Running({ operation, quiet, document, cancel, trans }: IRunning): JSX.E
           <IconButton icon={closeIcon} label={trans.__('Cancel: %1', title)} onClick={cancel} />
         )}
       </div>
-      <progress
-        aria-label={title}
-        aria-valuetext={valueText(operation, trans)}
-        value={operation.total === null ? undefined : Math.min(operation.done, operation.total)}
-        max={operation.total ?? undefined}
-      />
+      <Bar {...operation} label={title} words={valueText(operation, trans)} />
       <div className="jp-Zerostart-detail">
         {progressText(operation, trans, quiet) || trans.__('Beginning')}
       </div>

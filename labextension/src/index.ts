@@ -14,6 +14,7 @@ import { Live } from './live';
 import { Markers } from './markers';
 import { offerMissingImports } from './missing';
 import { Panel } from './panel';
+import { showProgressInCells } from './progress';
 import { addRunning } from './running';
 
 const RESTORED = 'urn:zerostart:restored';
@@ -66,6 +67,7 @@ function activate(
     void kernelActions.undo(before, cells);
   };
   offerMissingImports(notebooks, trans);
+  showProgressInCells(notebooks, live, actions, trans);
   if (managers !== null) {
     const show = () => shell.activateById(panel.id);
     addRunning({ managers, live, actions, documents: paths, show, trans });

@@ -8,6 +8,7 @@ import { TranslationBundle } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 
 import { ask } from './asking';
+import { renderInNotebooks } from './renderers';
 import { hasScript, scriptOf, withDependency } from './script';
 import { advise, told } from './telling';
 
@@ -21,24 +22,13 @@ interface IOffer {
   readonly known: boolean;
 }
 
-/** Renders the offer in all notebooks; each has a renderer of its own, which knows its panel. */
+/** Renders the offer in all notebooks. */
 export function offerMissingImports(notebooks: INotebookTracker, trans: TranslationBundle): void {
-  const teach = (panel: NotebookPanel) =>
-    panel.content.rendermime.addFactory(
-      {
-        safe: false, // what an untrusted file says is not offered
-        mimeTypes: [MIME],
-        createRenderer: ({ mimeType }) => new Offer(mimeType, panel, trans)
-      },
-      0
-    );
-  notebooks.forEach(teach);
-  notebooks.widgetAdded.connect((_, panel) => teach(panel));
+  renderInNotebooks(notebooks, MIME, panel => new Offer(panel, trans));
 }
 
 class Offer extends Widget implements IRenderMime.IRenderer {
   constructor(
-    private readonly mimeType: string,
     private readonly panel: NotebookPanel,
     private readonly trans: TranslationBundle
   ) {
@@ -48,7 +38,7 @@ class Offer extends Widget implements IRenderMime.IRenderer {
 
   async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
     const { trans } = this;
-    const offer = model.data[this.mimeType] as unknown as IOffer;
+    const offer = model.data[MIME] as unknown as IOffer;
     this.node.replaceChildren();
     const said = this.node.appendChild(document.createElement('p'));
     if (!NAME.test(offer?.distribution)) {

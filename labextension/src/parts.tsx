@@ -45,3 +45,24 @@ export function IconButton({ icon, label, onClick }: IIconButton): JSX.Element {
     </button>
   );
 }
+
+interface IBar {
+  done: number;
+  total: number | null;
+  label: string;
+  /** The same as words, where there are some. */
+  words?: string;
+}
+
+/** How far something is; without a total only that it moves. */
+export function Bar({ done, total, label, words }: IBar): JSX.Element {
+  return (
+    <progress
+      className="jp-Zerostart-bar"
+      aria-label={label}
+      aria-valuetext={words}
+      value={total === null ? undefined : Math.min(done, total)}
+      max={total ?? undefined}
+    />
+  );
+}

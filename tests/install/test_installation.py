@@ -207,13 +207,17 @@ def test_a_failure_reaches_every_import_that_waits(bring: Bring, index: Index) -
 def test_progress_adds_up(bring: Bring, index: Index) -> None:
     wheels = [make("zs-p1"), make("zs-p2", files={"zs_p2.py": b"", "zs_p2.bin": noise(2 << 20)})]
     publish(index, *wheels)
+    index.of(wheels[1]).pace = 4 << 20
     seen: list[Event] = []
-    hub = Hub()
+    hub = Hub(interval=0.005)
     hub.subscribe(seen.extend)
     bring("zs-p1", "zs-p2", hub=hub)
     (view,) = Activity().fold(seen).operations.values()
     assert (view.kind, view.state, view.unit) == ("install", State.DONE, "bytes")
-    assert view.done == view.total == sum(len(wheel.data) for wheel in wheels)
+    one, two = (len(wheel.data) for wheel in wheels)
+    assert view.done == view.total == one + two
+    told = {event.total for event in seen if event.item == ""}
+    assert told <= {None, one, two, one + two}, "a total that grew with what had arrived"
     assert {item.name: item.state for item in view.items} == {
         "zs-p1": State.DONE,
         "zs-p2": State.DONE,

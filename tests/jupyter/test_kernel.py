@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zerostart_jupyter.jupyter.outputs import MIME
+
 if TYPE_CHECKING:
     from tests.jupyter.conftest import Kernel
 
@@ -43,6 +45,8 @@ def test_one_display_per_operation(kernel: Kernel) -> None:
     # At most ten a second, and one at once when it ends.
     took = (later[-1]["date"] - first[0]["date"]).total_seconds()  # type: ignore[operator]
     assert 1 <= len(later) <= 10 * took + 1
+    said: Any = first[0]["data"][MIME]  # type: ignore[index]
+    assert (said["title"], said["total"]) == ("something", 20 << 20)
     last: Any = later[-1]["data"]
     assert last["text/plain"].startswith("✓ Installed something")
     assert "<progress" not in last["text/html"]
@@ -111,6 +115,8 @@ def test_an_interrupt_leaves_no_bar_behind(kernel: Kernel) -> None:
             break
     assert "<progress" in shown[0]["text/html"]
     assert "<progress" not in shown[-1]["text/html"]
+    assert MIME in shown[0]
+    assert MIME not in shown[-1], "a notebook that is opened tomorrow has nothing to cancel"
     assert kernel.run("print('goes on')")
 
 

@@ -33,13 +33,12 @@ class FileIdentity:
 
 
 class Reference(NamedTuple):
-    """`length` bytes at `offset` of a file; `digest` is their sha256 in hex where it is known."""
+    """`length` bytes at `offset` of a file; who lets go of them takes their digest then."""
 
     path: Path
     offset: int
     length: int
     identity: FileIdentity
-    digest: str | None = None
 
     def intact(self) -> bool:
         """True while the file is the one the bytes were read from."""

@@ -360,4 +360,5 @@ class Passage:
                 wheel.claim.touch()
         if current:
             self._operation.update(wheel.locked.name, got, total)
-        self._operation.update("", done, max(done, known))
+        # An index need not tell sizes: no total is known before a wheel's first answer.
+        self._operation.update("", done, known if done <= known else None)

@@ -22,6 +22,7 @@ from zerostart_jupyter.core.events import State
 from zerostart_jupyter.core.wording import line
 
 PER_SECOND = 10  # messages, of all outputs together
+MIME = "application/vnd.zerostart.operation+json"  # for the panel, which knows the rest
 THREAD = "zerostart-display"  # brings what was held back, should nothing else happen
 
 
@@ -174,18 +175,23 @@ def _publish(output: _Output) -> None:
         output.handle.display(said, raw=True)
 
 
-def _bundle(output: _Output) -> dict[str, str]:
+def _bundle(output: _Output) -> dict[str, Any]:
     view = output.view
     text = line(view, more=output.more, why=not output.told)
+    if view.state.final:
+        return {"text/plain": text, "text/html": _html(text)}
+    # Where there is a bar, none is drawn with letters.
+    words = re.sub(r"  ━* *", "  ", text) if view.total else text
+    said = {"operation": view.id, "title": view.title, "done": view.done, "total": view.total}
     bar = ""
-    if not view.state.final and view.total:
+    if view.total:
         label = html.escape(view.title)
         bar = (
             f'<progress value="{view.done}" max="{view.total}" aria-label="{label}"'
             ' style="width:12em"></progress> '
         )
-    words = html.escape(re.sub(r"  ━* *", "  ", text) if bar else text)
-    return {
-        "text/plain": text,
-        "text/html": f'<div class="zs-progress">{bar}<code>{words}</code></div>',
-    }
+    return {MIME: said | {"text": words}, "text/plain": text, "text/html": _html(words, bar)}
+
+
+def _html(words: str, bar: str = "") -> str:
+    return f'<div class="zs-progress">{bar}<code>{html.escape(words)}</code></div>'
