@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from zerostart_jupyter.core.errors import Cancelled, ResolveError
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import resolve
+from zerostart_jupyter.install import packers, resolve
 from zerostart_jupyter.install.installation import Installation
 
 
@@ -233,6 +234,29 @@ def test_many_small_wheels_are_packed_by_processes_meanwhile(
     for each in small:
         place = found.site_packages / each.name.replace("-", "_") / "x"
         assert place.read_bytes() == noise(9000)
+
+
+def test_the_segments_of_a_large_wheel_are_no_work_for_packers(
+    index: Index, bring: Bring, uv: Uv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make("zs-large", files={"zs_large.py": b"", "zs_large.bin": noise(32 << 20)})
+    publish(index, wheel)
+    index.of(wheel).hold = hold = threading.Event()
+    start, counted = packers.start, []
+
+    def counting(*given: Any) -> list[packers.Packer]:
+        counted.append(given[-1])
+        return start(*given)
+
+    monkeypatch.setattr(packers, "start", counting)
+    going = Going(lambda: bring("zs-large", activate=False, wait=False))
+    eventually(lambda: len(ranges(index, wheel)) > 1)
+    uv.go()
+    found = going.end()
+    hold.set()
+    found.wait(PATIENCE)
+    assert len(ranges(index, wheel)) > 30
+    assert counted == [1, 0]  # when nothing was known of it, and when it was
 
 
 def test_nothing_is_guessed_where_the_user_wants_none(

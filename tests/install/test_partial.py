@@ -41,6 +41,31 @@ def test_what_comes_at_once_is_not_written_twice(
     again.discard()
 
 
+def test_the_time_of_a_link_is_that_in_which_something_comes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(partial.time, "monotonic", lambda: now)
+    kept = Partial(store, SHA, TOTAL)
+    half = memoryview(bytes(TOTAL // 2))
+    now = 10.0  # unpacking took all of it
+    with kept.receiving():
+        with kept.receiving():
+            now += partial.QUICK / 4
+        now += partial.QUICK / 5
+        kept.write(0, half)
+    now += 10.0
+    with kept.receiving():
+        now += partial.QUICK / 2
+        kept.write(len(half), half[:5])  # so far half of it took almost as long as all of it may
+        now += partial.QUICK / 10
+        kept.write(len(half) + 5, half[:5])
+    kept.close()
+    again = Partial(store, SHA, TOTAL)
+    assert again.have == [(len(half), len(half) + 10)]
+    again.discard()
+
+
 def test_a_small_wheel_is_not_worth_it(store: Store) -> None:
     assert Partial.find(store, SHA, partial.WORTHWHILE - 1) is None
 

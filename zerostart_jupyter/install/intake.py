@@ -141,8 +141,10 @@ class Intake:
                 raise Restart
             self._progress(len(segment))
             return data
+        coming = self._partial.receiving() if self._partial else contextlib.nullcontext()
         try:
-            self._source.read(segment.start, data, self._received)
+            with coming:
+                self._source.read(segment.start, data, self._received)
         except (Changed, NoRanges):
             raise Restart from None
         return data

@@ -32,7 +32,7 @@ _START = (  # cells, and the wheel that somebody waits for, come first
 def start(
     store: Store, environment: Environment | None, settings: Settings, wheels: int
 ) -> list[Packer]:
-    """As many packers as this number of wheels to fetch is worth, on their way up."""
+    """As many packers as this number of small wheels to fetch is worth, on their way up."""
     if wheels < _WORTHWHILE:
         return []
     made = [Packer(store, environment) for _ in range(min(settings.extract_threads, _MOST))]

@@ -6,9 +6,11 @@ promises nothing that is not there. After a power cut it may; the wheel's digest
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from zerostart_jupyter.core.errors import StoreError
@@ -29,7 +31,8 @@ class Partial:
         self._sha256 = sha256
         self._total = total
         self._seen = 0
-        self._began = time.monotonic()
+        self._spent = self._since = 0.0
+        self._receivers = 0
         self._lock = threading.Lock()
         self._lease: Lease | None = store.lease(ROOM, sha256)
         folder = store.path(ROOM, sha256)
@@ -49,6 +52,22 @@ class Partial:
         except (OSError, StoreError):  # a full disk will be met again, where it matters
             return None
 
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[None]:
+        """While a segment comes. The link's time is that in which any does, and not that in which
+        all wait for what has come to be unpacked."""
+        with self._lock:
+            if not self._receivers:
+                self._since = time.monotonic()
+            self._receivers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._receivers -= 1
+                if not self._receivers:
+                    self._spent += time.monotonic() - self._since
+
     def write(self, start: int, block: memoryview) -> None:
         """Keep a block; it counts from the next start of a process on.
 
@@ -57,7 +76,7 @@ class Partial:
         """
         with self._lock:  # never after `close()`: the descriptor may be another file by then
             self._seen += len(block)
-            spent = time.monotonic() - self._began
+            spent = self._spent + (time.monotonic() - self._since if self._receivers else 0)
             if self._lease is None or spent * self._total < QUICK * self._seen:
                 return
             os.pwrite(self._bytes, block, start)

@@ -130,6 +130,7 @@ class Passage:
         self._tasks.add(wheel.locked.name, (wheel, task), weight=weight)
 
     def _ask_for(self, wheel: Coming, phase: int = _OPEN) -> None:
+        wheel.asked = True
         size = wheel.locked.size or 0
         self._known_bytes += size
         self._fetches.add(wheel.locked.name, (wheel, None, None), weight=size, phase=phase)

@@ -55,9 +55,9 @@ class Pipeline(Passage):
             if self._destination or self._error or locked.name in self._wheels:
                 return
             wheel = self._wheels[locked.name] = Coming(locked, foreseen=True, total=locked.size)
-            self._start_packers(None, len(self._wheels))
-            self._start_crew()
             self._begin(wheel)
+            self._start_packers(None)
+            self._start_crew()
 
     def run(self, destination: Destination, present: Collection[str] = ()) -> None:
         """Bring all of a lock but what is `present`; returns when it is linked, raises the first
@@ -149,7 +149,7 @@ class Pipeline(Passage):
                 known.append((wheel, wheel.opened))
         for packer in self._packers:
             packer.link_into(destination.environment)
-        self._start_packers(destination.environment, len(self._fetches))
+        self._start_packers(destination.environment)
         self._changed.notify_all()
         return known
 
@@ -162,9 +162,14 @@ class Pipeline(Passage):
             self._crew.add("zerostart-work", [work] * self._settings.extract_threads)
         self._crew.start()
 
-    def _start_packers(self, environment: Environment | None, wheels: int) -> None:
+    def _start_packers(self, environment: Environment | None) -> None:
         if not self._packers:
-            self._packers = packers.start(self._store, environment, self._settings, wheels)
+            most = packers.limit(self._settings)
+            small = sum(
+                wheel.asked and wheel.have is None and (wheel.total or 0) <= most
+                for wheel in self._wheels.values()
+            )
+            self._packers = packers.start(self._store, environment, self._settings, small)
             pack = partial(self._carry_out, self._parcels)
             self._crew.add("zerostart-pack", [partial(pack, each) for each in self._packers])
 

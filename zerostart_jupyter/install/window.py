@@ -16,13 +16,14 @@ from zerostart_jupyter.install.unpack import StoredWheel
 class Coming:
     """A wheel on its way: `got` of `total` bytes, `held` of them in the window.
 
-    A `foreseen` one was begun before a lock named it: `opened` and `have` wait for that. `claim`
-    keeps other processes from fetching it as well.
+    A `foreseen` one was begun before a lock named it: `opened` and `have` wait for that. What the
+    store has is not `asked` for. `claim` keeps other processes from fetching it as well.
     """
 
     locked: Locked
     order: int = 0
     foreseen: bool = False
+    asked: bool = False
     opened: Opened | None = None
     have: StoredWheel | None = None
     claim: Flock | None = None
