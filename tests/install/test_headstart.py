@@ -17,8 +17,14 @@ from zerostart_jupyter.core.errors import Cancelled, ResolveError
 from zerostart_jupyter.core.events import Hub
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import packers, resolve
+from zerostart_jupyter.install import headstart, packers, resolve
 from zerostart_jupyter.install.installation import Installation
+
+
+@pytest.fixture(autouse=True)
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' index is near; it counts as one at some distance."""
+    monkeypatch.setattr(headstart, "NEAR", 0.0)
 
 
 class Uv:
@@ -257,6 +263,20 @@ def test_the_segments_of_a_large_wheel_are_no_work_for_packers(
     found.wait(PATIENCE)
     assert len(ranges(index, wheel)) > 30
     assert counted == [1, 0]  # when nothing was known of it, and when it was
+
+
+def test_nothing_is_guessed_of_an_index_that_answers_at_once(
+    index: Index, bring: Bring, uv: Uv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headstart, "NEAR", PATIENCE)
+    wheel = make("zs-top", files=body("zs_top"))
+    publish(index, wheel)
+    going = Going(lambda: bring("zs-top", "zs-absent", activate=False))
+    eventually(lambda: index.requests["/simple/zs-top/"] > 0)
+    uv.go()
+    with pytest.raises(ResolveError):
+        going.end()
+    assert not ranges(index, wheel)
 
 
 def test_nothing_is_guessed_where_the_user_wants_none(

@@ -3,7 +3,8 @@
 Every project that was asked for is looked up in the index, and so is what the wheels found there
 need. No version is decided here. A wheel that uv's answer does not have is let go of, and what it
 had brought by then was in vain; what is right has a second or more of advantage on a link with
-some latency.
+some latency. An index that answers at once answers uv as well: then nothing is guessed, since both
+would only wait for each other's processor.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -37,6 +39,7 @@ from zerostart_jupyter.install.requirements import Request
 log = logging.getLogger(__name__)
 
 _THREADS = 4
+NEAR = 0.015  # seconds in which a page has come, from the first byte of a connection on
 # Variables that say where to look and not what to choose; any other may make a guess wrong.
 _HARMLESS = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|NO_CONFIG"
@@ -124,11 +127,15 @@ class HeadStart:
         name = canonicalize_name(wanted.name)
         for index in self._indexes.simple:
             address = f"{index.rstrip('/')}/{name}/"
+            asked = time.monotonic()
             try:
                 with self.pipeline.connections.get(address, {"Accept": pages.ACCEPT}) as page:
                     if page.status != 200:
                         continue
                     body, kind = page.read(pages.LARGEST), page.headers.get("Content-Type") or ""
+                    if time.monotonic() - asked < NEAR:
+                        self.end()
+                        return None
                     return pages.likely(pages.files(body, kind, page.url), wanted)
             except (OSError, http.client.HTTPException) as error:
                 log.debug("%s was not looked up: %s", name, error)
