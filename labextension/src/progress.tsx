@@ -47,7 +47,7 @@ class Progress extends ReactWidget implements IRenderMime.IRenderer {
   }
 
   async renderModel(model: IRenderMime.IMimeModel): Promise<void> {
-    this.said = model.data[MIME] as unknown as ISaid;
+    this.said = (model.data[MIME] as unknown as ISaid | undefined) ?? null;
     this.update();
   }
 

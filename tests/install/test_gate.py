@@ -74,6 +74,35 @@ def test_other_imports_go_on_while_one_waits(coming: Coming) -> None:
     thread.join(PATIENCE)
 
 
+def test_other_imports_go_on_while_one_is_asked_for(
+    coming: Coming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is asked has a lock of its own, and may import something with it."""
+    coming.claim("gt-one", "gt_one.py")
+    busy = threading.Event()
+    asked, demand = threading.Event(), coming.pending._demand
+
+    def wait_first(name: str) -> None:
+        asked.set()
+        busy.wait(PATIENCE)
+        demand(name)
+
+    monkeypatch.setattr(coming.pending, "_demand", wait_first)
+    thread, _ = in_thread("gt_one")
+    assert asked.wait(PATIENCE)
+    sys.modules.pop("colorsys", None)
+    other, said = in_thread("colorsys")
+    other.join(PATIENCE / 6)
+    went_on = not other.is_alive()
+    busy.set()
+    assert coming.asked.wait(PATIENCE)
+    coming.pending.fail(NetworkError("gone", remedy="x"))
+    for each in thread, other:
+        each.join(PATIENCE)
+    assert went_on
+    assert said == [sys.modules["colorsys"]]
+
+
 def test_an_interrupt_ends_the_waiting(coming: Coming) -> None:
     coming.claim("gt-one", "gt_one.py")
     main = threading.main_thread().ident

@@ -8,6 +8,7 @@ import importlib
 import logging
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,13 +21,18 @@ from tests.load.files import descriptors
 from zerostart_jupyter.load import ModelCache, vllm
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / ".tools" / "vllm-source" / "vllm"
+SOURCES = ROOT / ".tools" / "vllm-source"
 LOADERS = "model_executor/model_loader"
 
+Parsed = Callable[[str], ast.Module]
 
-def parsed(path: str) -> ast.Module:
-    assert SOURCE.is_dir(), "run: python tools/set_up_vllm.py"
-    return ast.parse((SOURCE / path).read_text())
+
+@pytest.fixture(params=["0.32.0", "0.33.0"])
+def parsed(request: pytest.FixtureRequest) -> Parsed:
+    """Files of a vLLM's source."""
+    source = SOURCES / request.param / "vllm"
+    assert source.is_dir(), "run: .venv/bin/python tools/set_up_vllm.py"
+    return lambda path: ast.parse((source / path).read_text())
 
 
 def definition(tree: ast.AST, name: str) -> Any:
@@ -44,12 +50,12 @@ def parameters(tree: ast.AST, name: str) -> list[str]:
     return [each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
 
 
-@pytest.fixture(scope="module")
-def loader() -> Any:
+@pytest.fixture
+def loader(parsed: Parsed) -> Any:
     return definition(parsed(f"{LOADERS}/default_loader.py"), "DefaultModelLoader")
 
 
-def test_everything_we_import_is_there() -> None:
+def test_everything_we_import_is_there(parsed: Parsed) -> None:
     ours = ast.parse((ROOT / "zerostart_jupyter/load/vllm_loader.py").read_text())
     imports = [node for node in ast.walk(ours) if isinstance(node, ast.ImportFrom)]
     theirs = [node for node in imports if (node.module or "").startswith("vllm.")]
@@ -60,7 +66,7 @@ def test_everything_we_import_is_there() -> None:
             definition(parsed(path), alias.name)
 
 
-def test_what_we_override_and_call_takes_what_we_give(loader: Any) -> None:
+def test_what_we_override_and_call_takes_what_we_give(loader: Any, parsed: Parsed) -> None:
     assert parameters(loader, "_get_weights_iterator") == ["self", "source"]
     assert parameters(loader, "_prepare_weights") == [
         *("self", "model_name_or_path", "subfolder", "revision"),
@@ -109,7 +115,7 @@ def test_we_apply_every_filter_that_it_applies(loader: Any) -> None:
     assert [name for name in sorted(read - optional) if f"self.{name}" not in ours] == []
 
 
-def test_the_entry_point_names_a_function_of_vllms_group() -> None:
+def test_the_entry_point_names_a_function_of_vllms_group(parsed: Parsed) -> None:
     group = [
         node.value.value
         for node in ast.walk(parsed("plugins/__init__.py"))

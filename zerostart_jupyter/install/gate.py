@@ -146,10 +146,11 @@ class Pending:
         asked = [name for name in names if name in self.missing]
         if not asked or threading.current_thread() in gate.workers:
             return
-        for name in asked:
-            if self._news is None:
-                self._demand(name)
-        self._until(lambda: not self._left(asked), what or asked[0], lambda: self._left(asked))
+        with _import_lock_given_back():
+            for name in asked:
+                if self._news is None:
+                    self._demand(name)
+            self._until(lambda: not self._left(asked), what or asked[0], lambda: self._left(asked))
 
     def wait_any(self, names: Iterable[str], what: str = "") -> None:
         """Return once one of these is there."""
@@ -357,8 +358,8 @@ class _Last:
 
 @contextlib.contextmanager
 def _import_lock_given_back() -> Iterator[None]:
-    """Finders are called under the interpreter's one import lock. Waiting with it would stop every
-    import of every thread, those of the threads we wait for among them."""
+    """Finders are called under the interpreter's one import lock. Waiting with it, also for another
+    lock, would stop every import of every thread, those of the threads we wait for among them."""
     held = 0
     with contextlib.suppress(RuntimeError):  # no longer, or never, ours
         while True:

@@ -1,7 +1,7 @@
 """vLLM's own loader with our reading in place of its own: imported inside vLLM only.
 
-Source: vLLM 0.32, `DefaultModelLoader._get_weights_iterator`, whose filters are applied in its
-order. What we do not read (files that are not safetensors, torchao's) it reads itself.
+Source: vLLM 0.32 and 0.33, `DefaultModelLoader._get_weights_iterator`, whose filters are applied in
+its order. What we do not read (files that are not safetensors, torchao's) it reads itself.
 """
 
 from __future__ import annotations
