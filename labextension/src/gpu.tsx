@@ -3,7 +3,7 @@ import * as React from 'react';
 
 import { IGpu } from './api';
 import { baseName } from './kernels';
-import { Empty, Section } from './parts';
+import { Bar, Empty, Section } from './parts';
 import { sizeText } from './wording';
 
 interface IGpuSection {
@@ -31,7 +31,7 @@ export function GpuSection({ gpu, documents, reachable, move, trans }: IGpuSecti
                 {trans.__('%1 of %2', sizeText(device.used), sizeText(device.total))}
               </span>
             </div>
-            <progress aria-label={device.name} value={device.used} max={device.total} />
+            <Bar label={device.name} done={device.used} total={device.total} />
             {!gpu.kernels.some(each => each.device === device.index) && (
               <div className="jp-Zerostart-detail">{trans.__('No kernel holds any of it.')}</div>
             )}
