@@ -278,11 +278,14 @@ def watch(bar: Locator) -> None:
 def test_numbers_move_while_the_kernel_is_busy(page: Page, keep: Keep) -> None:
     notebook = Notebook(page)
     notebook.run("%load_ext zerostart")
-    notebook.begin(MOVING.strip())
-    watch(page.get_by_role("progressbar", name="Loading weights"))
+    cell = notebook.begin(MOVING.strip())
+    activity = page.get_by_role("region", name="Activity")
+    for place in activity, output(cell):
+        watch(place.get_by_role("progressbar", name="Loading weights"))
     keep(page, "busy-kernel")
-    page.get_by_role("button", name="Cancel: Loading weights").click()
-    expect(page.get_by_role("region", name="Activity")).to_contain_text("Cancelled after")
+    activity.get_by_role("button", name="Cancel: Loading weights").click()
+    expect(activity).to_contain_text("Cancelled after")
+    expect(output(cell).get_by_role("progressbar")).to_have_count(0)
 
 
 @pytest.fixture

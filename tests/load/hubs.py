@@ -37,3 +37,12 @@ def descriptors(hub: Hub) -> set[str]:
 def hf_cache(tmp_path: Path) -> Path:
     """Where the hub's library keeps files, of a test with caches of its own."""
     return tmp_path / "hf" / "hub"
+
+
+def fetched_by_theirs(hub: Hub, file: str, cache: Path) -> None:
+    """Have huggingface_hub bring a file of the tiny model into a cache."""
+    import huggingface_hub
+
+    huggingface_hub.hf_hub_download(
+        "org/tiny", file, cache_dir=cache, endpoint=hub.url, token=False
+    )

@@ -1,3 +1,5 @@
+"""torch's own files, converted once: what is taken, refused, kept and found again."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""`load()`: what comes, in which order, and how it ends, over real files."""
+
 from __future__ import annotations
 
 import errno

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from tests.load.hubs import check, descriptors, hf_cache
+from tests.load.hubs import check, descriptors, fetched_by_theirs, hf_cache
 from tests.patience import PATIENCE
 from tests.servers.hub import COMMIT, Hub
 from zerostart_jupyter.core.errors import (
@@ -51,7 +51,6 @@ class TestHubCache:
         redirect: bool,
         reader: str,
     ) -> None:
-        import huggingface_hub
 
         single.behaviour.redirect = redirect
         before = descriptors(single)
@@ -62,13 +61,7 @@ class TestHubCache:
         assert weights.statistics["local_reader"] == ("mmap" if reader == "auto" else "direct")
         assert descriptors(single) == before
 
-        huggingface_hub.hf_hub_download(
-            "org/tiny",
-            "model.safetensors",
-            cache_dir=tmp_path / "theirs",
-            endpoint=single.url,
-            token=False,
-        )
+        fetched_by_theirs(single, "model.safetensors", tmp_path / "theirs")
         theirs, ours = tree(tmp_path / "theirs"), tree(hf_cache(tmp_path))
         assert set(ours) == set(theirs)
         assert ours == theirs
@@ -113,15 +106,8 @@ class TestHubCache:
     def test_one_shard_here_and_one_to_come(
         self, sharded: Hub, tensors: dict[str, torch.Tensor], tmp_path: Path
     ) -> None:
-        import huggingface_hub
 
-        huggingface_hub.hf_hub_download(
-            "org/tiny",
-            "model-00001-of-00002.safetensors",
-            cache_dir=hf_cache(tmp_path),
-            endpoint=sharded.url,
-            token=False,
-        )
+        fetched_by_theirs(sharded, "model-00001-of-00002.safetensors", hf_cache(tmp_path))
         weights = load("org/tiny", device="cpu")
         check(weights, tensors)
         expected = len(sharded.files["model-00002-of-00002.safetensors"])
@@ -194,7 +180,6 @@ class TestHubCache:
     def test_waits_while_another_holds_the_blob_and_takes_what_it_left(
         self, single: Hub, tensors: dict[str, torch.Tensor], tmp_path: Path
     ) -> None:
-        import huggingface_hub
 
         load("org/tiny", device="cpu")
         (blob,) = hf_cache(tmp_path).glob("models--org--tiny/blobs/*")
@@ -209,13 +194,7 @@ class TestHubCache:
         done: list[object] = []
         loading = threading.Thread(target=lambda: done.append(load("org/tiny", device="cpu")))
         loading.start()
-        huggingface_hub.hf_hub_download(
-            "org/tiny",
-            "model.safetensors",
-            cache_dir=tmp_path / "theirs",
-            endpoint=single.url,
-            token=False,
-        )
+        fetched_by_theirs(single, "model.safetensors", tmp_path / "theirs")
         theirs = tmp_path / "theirs" / "models--org--tiny" / "blobs" / etag
         os.link(theirs, blob)
         held.release()
