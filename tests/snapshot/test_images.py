@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zerostart_jupyter.core.errors import SnapshotCorrupt
-from zerostart_jupyter.snapshot.images import ImageFile, files, loosen
+from zerostart_jupyter.snapshot.images import ImageFile, bound, files, loosen
 
 MAGICS = struct.pack("<II", 0x54564319, 0x56303138)
 
@@ -125,3 +125,20 @@ def test_damage_is_refused_or_understood_and_nothing_else(
 def test_a_missing_image_is_damage(tmp_path: Path) -> None:
     with pytest.raises(SnapshotCorrupt, match="cannot be read"):
         files(tmp_path)
+
+
+# What CRIU 4.2 writes of a socket that listens at a name that is no path, shortened.
+ABSTRACT = (
+    b"\x08k\x10\xbe\x864\x18\x01 \n(\x020\x008\x80\x01@\x00"
+    b"J\n\x08\x00\x10\x00\x18\x00 \x00(\x00Z\x13\x00zs-matrix-7e00c3c0\x80\x01\x02"
+)
+
+
+def test_where_programs_listen_is_known(tmp_path: Path) -> None:
+    connected = ABSTRACT.replace(b" \n(", b" \x01(")
+    by_path = ABSTRACT.replace(b"\x00zs", b"/zs")
+    write(
+        tmp_path,
+        [number(1, 4) + number(2, 1) + block(16, each) for each in (ABSTRACT, connected, by_path)],
+    )
+    assert bound(tmp_path) == [("unix", "@zs-matrix-7e00c3c0", 0)]

@@ -30,7 +30,7 @@ from zerostart_jupyter.snapshot.messages import (
 )
 
 _MAGIC = 0x56303138  # FILES_MAGIC
-_TYPE, _ID, _REGULAR, _INET, _UNIX = 1, 2, 3, 4, 15  # file_entry; the type of a regular file is 1
+_TYPE, _ID, _REGULAR, _INET, _UNIX = 1, 2, 3, 4, 16  # file_entry; the type of a regular file is 1
 _SOCKET_FAMILY, _SOCKET_TYPE, _STATE, _PORT, _ADDRESS = 3, 4, 6, 7, 11  # inet_sk_entry
 _LISTENS = 10  # TCP_LISTEN
 _UNIX_STATE, _UNIX_NAME = 4, 11  # unix_sk_entry
@@ -80,13 +80,17 @@ def ghosts(directory: Path) -> list[Path]:
 
 
 def bound(directory: Path) -> list[tuple[str, str, int]]:
-    """Where programs listen: "tcp" or "udp" with address and port, "unix" with a path."""
+    """Where programs listen: "tcp" or "udp" with address and port, "unix" with a name.
+
+    A name is one that is no path, as /proc/net/unix has it. A path is no obstacle: who is restored
+    takes it over.
+    """
     found = []
     for entry in _entries(directory):
         for kind, _, value in entry:
             if kind in (_INET, _UNIX) and isinstance(value, bytes):
                 fields = list(parse(value))
-                found += _port(fields) if kind == _INET else _path(fields)
+                found += _port(fields) if kind == _INET else _name(fields)
     return found
 
 
@@ -100,12 +104,12 @@ def _port(fields: Sequence[Field]) -> list[tuple[str, str, int]]:
     return [("udp" if udp else "tcp", _host(known.get(_SOCKET_FAMILY), words), port)]
 
 
-def _path(fields: Sequence[Field]) -> list[tuple[str, str, int]]:
+def _name(fields: Sequence[Field]) -> list[tuple[str, str, int]]:
     name = next((value for each, _, value in fields if each == _UNIX_NAME), b"")
-    if not isinstance(name, bytes) or numbers(fields).get(_UNIX_STATE) != _LISTENS:
+    listens = numbers(fields).get(_UNIX_STATE) == _LISTENS
+    if not isinstance(name, bytes) or name[:1] != b"\0" or not listens:
         return []
-    text = os.fsdecode(name.rstrip(b"\0") if name[:1] != b"\0" else b"@" + name[1:])
-    return [("unix", text, 0)] if text else []
+    return [("unix", os.fsdecode(name.replace(b"\0", b"@")), 0)]
 
 
 def _host(family: int | None, words: Sequence[int | bytes]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zerostart_jupyter.snapshot import procfs
 
-Place = tuple[str, str, int, int]  # kind, address or path, and a port or a range of bytes
+Place = tuple[str, str, int, int]  # kind, address or name, and a port or a range of bytes
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _LOCKS = ("FLOCK", "POSIX", "OFDLCK")
@@ -62,29 +62,17 @@ def _end(text: str) -> int:
 
 
 def _listening() -> set[str]:
-    """Paths of unix sockets that somebody listens at, as /proc/net/unix has them.
-
-    A path that we or our children listen at is no obstacle: a restored kernel takes it over.
-    Names without a path ("@…") cannot be taken over.
-    """
-    own = {
-        each.inode
-        for pid in procfs.tree(os.getpid())
-        for each in procfs.descriptors(pid)
-        if each.target.startswith("socket:")
-    }
-    found: set[str] = set()
+    """Names without a path of unix sockets that somebody listens at, as /proc/net/unix has them."""
     try:
         lines = Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()[1:]
     except OSError:
-        return found
-    for line in lines:
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:
-            name = fields[7]
-            if name.startswith("@") or int(fields[6]) not in own:
-                found.add(name)
-    return found
+        return set()
+    described = (line.split(maxsplit=7) for line in lines)
+    return {
+        fields[7]
+        for fields in described
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS and fields[7].startswith("@")
+    }
 
 
 def _is_bound(kind: str, host: str, port: int) -> bool:
