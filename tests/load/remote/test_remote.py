@@ -1,3 +1,5 @@
+"""Weights that are not here yet: used while they come, kept in the hub's own layout, resumed."""
+
 from __future__ import annotations
 
 import json
