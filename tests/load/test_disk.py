@@ -79,6 +79,19 @@ def test_populate_brings_a_mapping_in_and_refuses_what_is_not_mapped() -> None:
         pages.populate(pages.PAGE, pages.PAGE)
 
 
+def test_a_part_of_a_file_is_brought_in_with_one_call(files: list[Path]) -> None:
+    with files[0].open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        pages.bring(file.fileno(), 0, size)
+        assert pages.resident(file.fileno()) == 1.0
+        with pytest.raises(OSError, match="Bad address"):
+            pages.bring(file.fileno(), -(-size // pages.PAGE) * pages.PAGE, pages.PAGE)
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing), pytest.raises(OSError, match="No such device"):
+        pages.bring(reading, 0, pages.PAGE)
+
+
 def test_what_is_read_ahead_is_in_memory_soon(files: list[Path]) -> None:
     with files[0].open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -103,6 +116,7 @@ def test_where_a_file_system_does_not_say_what_is_in_memory_the_mapping_does() -
     reading, writing = os.pipe()
     try:
         assert not pages.cached(reading, 0, 0)
+        assert pages.cached(reading, 0)  # nobody can say
     finally:
         os.close(reading)
         os.close(writing)

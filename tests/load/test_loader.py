@@ -232,8 +232,8 @@ class TestFailure:
     ) -> None:
         from zerostart_jupyter.load.checkpoint import open_checkpoint
 
-        def opened_and_cut(source: Path, settings: Settings | None) -> object:
-            checkpoint = open_checkpoint(source, settings)
+        def opened_and_cut(source: Path, settings: Settings | None, *, ahead: bool) -> object:
+            checkpoint = open_checkpoint(source, settings, ahead=ahead)
             os.truncate(source, 1 << 20)
             return checkpoint
 

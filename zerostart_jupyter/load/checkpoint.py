@@ -19,7 +19,8 @@ from zerostart_jupyter.core.errors import (
 )
 from zerostart_jupyter.core.references import FileIdentity
 from zerostart_jupyter.core.settings import Settings
-from zerostart_jupyter.load import collector, header
+from zerostart_jupyter.load import collector, filesystem, header
+from zerostart_jupyter.load.ahead import LONG, Ahead
 from zerostart_jupyter.load.arriving import Arriving
 from zerostart_jupyter.load.locate import Located, locate
 from zerostart_jupyter.load.slicing import Window
@@ -58,6 +59,11 @@ class Shard:
     descriptor: int
     identity: FileIdentity
     arriving: Arriving | None = None
+    ahead: Ahead | None = None  # reads it since before its header was parsed
+
+    def just_came(self, at: int) -> bool:
+        """Whether the byte at `at` came from the disk since the file was opened."""
+        return self.ahead is not None and self.ahead.brought(self.descriptor, at)
 
     def verify(self) -> None:
         """Raise CheckpointChanged if somebody wrote to the file, or cut it, since it was opened."""
@@ -92,11 +98,13 @@ class Checkpoint:
         shards: tuple[Shard, ...],
         entries: Mapping[str, Entry],
         metadata: Mapping[str, str],
+        ahead: Ahead | None = None,
     ) -> None:
         self.title = title
         self.shards = shards
         self.entries = entries
         self.metadata = metadata
+        self.ahead = ahead
         self._open = list(shards)
 
     @property
@@ -110,6 +118,8 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the descriptors; a second call does nothing."""
+        if self.ahead is not None:
+            self.ahead.close()
         while self._open:
             self._open.pop().close()
 
@@ -120,27 +130,34 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(source: str | Path, settings: Settings | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: str | Path, settings: Settings | None = None, *, ahead: bool = False
+) -> Checkpoint:
     """The checkpoint that `source` names: a file, an index, a directory, a hub id or an address.
 
-    What is not on this machine begins to arrive. Raises CheckpointNotFound, CheckpointInvalid
-    (with the file and the reason), DownloadFailed, LoadError.
+    What is not on this machine begins to arrive. With `ahead` it will be read at once and from its
+    beginning through the page cache: long headers are parsed while that has begun. Raises
+    CheckpointNotFound, CheckpointInvalid (with the file and the reason), DownloadFailed, LoadError.
     """
-    return open_located(locate(source, settings))
+    return open_located(locate(source, settings), ahead=ahead)
 
 
 @collector.paused()
-def open_located(located: Located) -> Checkpoint:
-    """The checkpoint in these files; raises as `open_checkpoint` does."""
+def open_located(located: Located, *, ahead: bool = False) -> Checkpoint:
+    """The checkpoint in these files; `ahead` and what is raised are as in `open_checkpoint`."""
     with contextlib.ExitStack() as opened:
         opened.callback(located.close)
         shards: list[Shard] = []
         entries: dict[str, Entry] = {}
         metadata: dict[str, str] = {}
-        for number, path in enumerate(located.files):
-            shard = _shard(path, located)
-            opened.callback(shard.close)
-            shards.append(shard)
+        for path in located.files:
+            shards.append(_shard(path, located))
+            opened.callback(shards[-1].close)
+        begun = _begun(shards) if ahead else None
+        if begun is not None:
+            opened.callback(begun.close)
+            shards = [replace(shard, ahead=begun) for shard in shards]
+        for number, (path, shard) in enumerate(zip(located.files, shards, strict=True)):
             begin, table = _header(shard)
             metadata.update(table.metadata)
             for name, dtype, shape, start, stop in table.tensors:
@@ -152,7 +169,33 @@ def open_located(located: Located) -> Checkpoint:
         _complete(entries, located)
         opened.pop_all()
         located.opened()
-    return Checkpoint(located.title, tuple(shards), entries, metadata)
+    return Checkpoint(located.title, tuple(shards), entries, metadata, begun)
+
+
+def _begun(shards: Sequence[Shard]) -> Ahead | None:
+    """The reading of files whose headers are worth it; none that come over a network."""
+    if not all(map(_here, shards)) or not any(map(_long, shards)):
+        return None
+    ahead = Ahead([shard.descriptor for shard in shards])
+    ahead.start()
+    return ahead
+
+
+def _here(shard: Shard) -> bool:
+    try:
+        return shard.arriving is None and not filesystem.of(shard.descriptor).network
+    except OSError:  # a mount that is gone
+        return False
+
+
+def _long(shard: Shard) -> bool:
+    """Whether parsing its header takes a while."""
+    if shard.identity in _PLANNED:
+        return False
+    try:
+        return header.length(_pread(shard, header.PREFIX, 0), shard.identity.size) >= LONG
+    except (header.Malformed, LoadError):
+        return False  # said where it is parsed
 
 
 def joined(title: str, parts: Sequence[Checkpoint]) -> Checkpoint:

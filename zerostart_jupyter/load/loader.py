@@ -55,7 +55,11 @@ def load(
     place = resolve_device(device)
     select.choose(reader, place)  # a reader that cannot be is refused before anything is opened
     return begin(
-        open_checkpoint(source, settings),
+        open_checkpoint(
+            source,
+            settings,
+            ahead=place == "cpu" and reader in ("auto", "mmap") and not (background or slices),
+        ),
         device=place,
         dtype=wanted,
         reader=reader,

@@ -13,6 +13,7 @@ PAGE = mmap.PAGESIZE
 _POPULATE_READ = 22  # MADV_POPULATE_READ of madvise(2), Linux 5.14
 _AHEAD = 512 << 10  # bytes; of more the kernel takes no more than the device takes at once
 _EVEN = bytes(range(0, 256, 2))  # mincore defines the lowest bit of each byte alone
+_FAILED = (None, ctypes.c_void_p(-1).value)
 _REFUSALS = (errno.EINVAL, errno.EOPNOTSUPP)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,16 +44,33 @@ def populate(address: int, count: int) -> None:
             raise OSError(code, os.strerror(code))
 
 
-def cached(descriptor: int, at: int, page: int) -> bool:
+def bring(descriptor: int, start: int, count: int) -> None:
+    """Read these bytes of a file into memory, in one call with the GIL free. `start` is a page's.
+
+    Raises OSError where they cannot be mapped or read.
+    """
+    address = _libc.mmap(None, count, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, start)
+    if address in _FAILED:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        populate(address, -(-count // PAGE) * PAGE)
+    finally:
+        _libc.munmap(address, count)
+
+
+def cached(descriptor: int, at: int, page: int | None = None) -> bool:
     """Whether the byte at `at` of a file is in memory; `page` is where its page is mapped.
 
-    Where a file system cannot say, mincore(2) does: it says yes of what belongs to others.
+    Where a file system cannot say, mincore(2) does: it says yes of what belongs to others. Without
+    a mapping to ask it of, the answer is then yes.
     """
     try:
         return os.preadv(descriptor, [bytearray(1)], at, os.RWF_NOWAIT) == 1
     except BlockingIOError:
         return False
     except OSError:
+        if page is None:
+            return True
         found = ctypes.create_string_buffer(1)
         return _libc.mincore(page, PAGE, found) == 0 and bool(found.raw[0] & 1)
 
@@ -86,7 +104,7 @@ def resident(descriptor: int) -> float:
     if size == 0:
         return 1.0
     address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-    if address in (None, ctypes.c_void_p(-1).value):
+    if address in _FAILED:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     try:
         pages = (size + PAGE - 1) // PAGE

@@ -179,6 +179,8 @@ class Reading:
             self.weights._deliver([(name, self._finished(nothing, entry), None)])
         for number in range(len(self._checkpoint.shards)):
             self._report(number)
+        if self._checkpoint.ahead is not None:
+            self._checkpoint.ahead.stop()  # from here on our own threads read
         self._run_threads()
         if self._error is not None:
             raise self._error

@@ -77,7 +77,9 @@ class MmapReader(Reader):
         address = self._mapped[block.shard].data_ptr() + block.start
         last = address + count - pages.PAGE
         # Where the end of a block is in memory, the rest is, mostly.
-        help_disk = self._awaited and not pages.cached(shard.descriptor, block.stop - 1, last)
+        help_disk = self._awaited and (
+            shard.just_came(block.start) or not pages.cached(shard.descriptor, block.stop - 1, last)
+        )
         if help_disk:
             pages.read_ahead(shard.descriptor, block.start, count)
         try:
