@@ -10,12 +10,15 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 
 from zerostart_jupyter import __version__
 from zerostart_jupyter.core.errors import ZerostartError
 
 COMMANDS = ("run", "install", "load", "snapshot", "doctor", "setup", "cache", "bench")
+# argparse makes one for each argument: it need not find out how wide the terminal is.
+_UNSEEN = partial(argparse.HelpFormatter, width=78)
 INTERRUPTED = 130  # 128 + SIGINT, what a shell expects of an interrupted command
 
 
@@ -38,16 +41,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    shown = _UNSEEN if {"-h", "--help"}.isdisjoint(words) else argparse.HelpFormatter
     parser = argparse.ArgumentParser(
         prog="zerostart",
+        formatter_class=shown,
         description="Packages that stream in, weights at disk speed, kernels that come back.",
     )
     parser.add_argument("--version", action="version", version=f"zerostart {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(  # `prog`, or argparse would lay out a help text to find it
+        dest="command", metavar="COMMAND", required=True, prog="zerostart"
+    )
     named = next((word for word in words if not word.startswith("-")), None)
     for name in (named,) if named in COMMANDS else COMMANDS:  # only what runs is imported
         module = _module(name)
-        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.HELP, formatter_class=shown
+        )
         module.add_arguments(command)
     return parser
 

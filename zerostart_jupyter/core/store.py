@@ -22,7 +22,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -171,7 +170,7 @@ class Store:
 
     def discard(self, staging: Path) -> None:
         """Remove a staging directory; does nothing if it was adopted."""
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove_tree(staging)
         self._unstage(staging)
 
     def adopt(self, staging: Path, final: Path) -> bool:
@@ -356,6 +355,12 @@ def _mark(path: Path, about: Mapping[str, Any]) -> None:
     part.replace(path / MARKER)
 
 
+def _remove_tree(folder: Path) -> None:
+    import shutil  # which takes longer to import than a warm run takes to find its environment
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _bury(staging: Path) -> bool:
     """Remove a staging directory unless its maker lives."""
     try:
@@ -364,7 +369,7 @@ def _bury(staging: Path) -> bool:
         return False
     if held is None:
         return False
-    shutil.rmtree(staging, ignore_errors=True)
+    _remove_tree(staging)
     held.release()
     return not staging.exists()
 

@@ -56,6 +56,7 @@ class HeadStart:
         self.pipeline = Pipeline(store, settings, indexes, work)
         self._request = request
         self._indexes = indexes
+        self._simple = indexes.simple
         self._changed = threading.Condition()
         self._wanted: deque[Requirement] = deque()
         self._seen: set[str] = set()
@@ -65,7 +66,7 @@ class HeadStart:
 
     def begin(self, kept: Collection[str] = ()) -> None:
         """Look up what was asked for, but the `kept` distributions: they are here already."""
-        if not self._indexes.simple or self._indexes.offline or not self._plain():
+        if not self._simple or self._indexes.offline or not self._plain():
             return
         self._seen.update(kept, _constrained(self._indexes.arguments))
         self.pipeline.foresaw = self._needs
@@ -125,7 +126,7 @@ class HeadStart:
     def _look_up(self, wanted: Requirement) -> Locked | None:
         """The likely wheel, in the first index that knows the project."""
         name = canonicalize_name(wanted.name)
-        for index in self._indexes.simple:
+        for index in self._simple:
             address = f"{index.rstrip('/')}/{name}/"
             asked = time.monotonic()
             try:

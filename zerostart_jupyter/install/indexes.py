@@ -11,7 +11,7 @@ import itertools
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,20 +41,24 @@ class IndexOptions:
 class Indexes:
     """What uv is started with, and what our own connections need.
 
-    `urls` may carry credentials and therefore stay out of the repr; `simple` are those with simple
-    pages that HTTP reaches, in the order in which uv asks them.
+    `urls` may carry credentials and therefore stay out of the repr.
     """
 
     arguments: tuple[str, ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     urls: tuple[str, ...] = field(default=(), repr=False)
-    simple: tuple[str, ...] = field(default=(), repr=False)
     certificate: str | None = None
     client_certificate: str | None = None
     proxy: str | None = field(default=None, repr=False)
     trusted_hosts: frozenset[str] = frozenset()
     keyring: bool = False
     offline: bool = False
+
+    @property
+    def simple(self) -> tuple[str, ...]:
+        """Those with simple pages that HTTP reaches, in the order in which uv asks them."""
+        found = _simple(self.arguments, self.environment)
+        return tuple(url for url in found if url.startswith("http"))
 
     def fingerprint(self) -> tuple[str, ...]:
         """All that can change an answer, for the key of a cached one."""
@@ -94,7 +98,6 @@ def read_indexes(
         arguments=tuple(arguments),
         environment=relevant | extra,
         urls=(*_urls(arguments, environ), *options.named),
-        simple=tuple(url for url in _simple(arguments, environ) if url.startswith("http")),
         certificate=certificate,
         client_certificate=pip.get("client-cert") or environ.get("SSL_CLIENT_CERT"),
         proxy=pip.get("proxy"),
@@ -106,10 +109,12 @@ def read_indexes(
 
 def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """pip's options by their long names, from its files and then its PIP_ variables."""
-    import configparser
-
     found: dict[str, str] = {}
     for path in _pip_files(environ):
+        if not os.path.exists(path):
+            continue
+        import configparser
+
         # pip interpolates nothing, and neither may a password with a % in it
         parser = configparser.RawConfigParser()
         try:
@@ -190,7 +195,7 @@ def _urls(arguments: list[str], environ: Mapping[str, str]) -> Iterable[str]:
         yield from _unnamed(environ.get(name))
 
 
-def _simple(arguments: list[str], environ: Mapping[str, str]) -> Iterable[str]:
+def _simple(arguments: Sequence[str], environ: Mapping[str, str]) -> Iterable[str]:
     if "--no-index" in arguments:
         return
     given = list(itertools.pairwise(arguments))
