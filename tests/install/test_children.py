@@ -227,6 +227,15 @@ def arriving(tmp_path: Path) -> Iterator[Pending]:
     gate.release(pending)
 
 
+def test_what_the_standard_library_looks_for_is_not_waited_for_in_a_child_either(
+    arriving: Pending, tmp_path: Path
+) -> None:
+    children.tell(arriving, tmp_path / "no-lock")
+    # Jython's `org.python` is tried by both; and by Python itself, what may adapt it at its start.
+    out, errors = python("import copy, pickle; print('here')").end()
+    assert out == "here\n", errors
+
+
 def test_nobody_waits_for_a_process_that_has_ended(arriving: Pending, tmp_path: Path) -> None:
     children.tell(arriving, tmp_path / "no-lock")
     state = children.folder(arriving.root) / "arriving.json"

@@ -6,6 +6,7 @@ import importlib
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -13,12 +14,18 @@ from tests.install.conftest import Bring, publish
 from tests.install.wheels import make, noise
 from tests.patience import PATIENCE, eventually
 from tests.servers.index import Index
-from zerostart_jupyter.core.events import Event, State, hub
+from zerostart_jupyter.core.events import Event, State, hub, operation
 from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install import precedence
 from zerostart_jupyter.install.environment import Environment
+from zerostart_jupyter.install.indexes import Indexes
+from zerostart_jupyter.install.installation import Installation
 from zerostart_jupyter.install.lock import Locked
+from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.pipeline import Pipeline
 from zerostart_jupyter.install.segments import Segment
+from zerostart_jupyter.install.window import Coming
 
 
 def test_what_is_here_but_not_inflated_is_overtaken_by_a_demand(
@@ -68,6 +75,90 @@ def test_what_is_here_but_not_inflated_is_overtaken_by_a_demand(
     assert max(at[name] for name in ("zs-wanted", "zs-needed", "zs-below")) < min(
         at[name] for name in rest
     )
+
+
+class TestPrecedence:
+    """While somebody waits, what nobody waits for leaves the processor to what is awaited."""
+
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names of wheels in the order in which they are opened; the first two wait for `go`."""
+        names: list[str] = []
+        self.go = threading.Event()
+        open_ = Pipeline._open
+
+        def noted(pipeline: Pipeline, wheel: Coming) -> None:
+            names.append(wheel.locked.name)
+            if len(names) <= 2:
+                assert self.go.wait(PATIENCE)
+            open_(pipeline, wheel)
+
+        monkeypatch.setattr(Pipeline, "_open", noted)
+        return names
+
+    @pytest.fixture
+    def found(
+        self, bring: Bring, index: Index, settings: Settings, opened: list[str]
+    ) -> Installation:
+        """Eight wheels, two at a time; the end of the one that is wanted comes, and no more."""
+        wanted = make("zs-wanted", files={"zs_wanted.bin": noise(1 << 20)})
+        others = [make(f"zs-other{number}") for number in range(7)]
+        publish(index, wanted, *others)
+        index.of(wanted).hold = self.hold = threading.Event()
+        found = bring(
+            *(each.name for each in others),
+            "zs-wanted",
+            wait=False,
+            settings=settings.with_(parallel_downloads=2, no_head_start=True),
+        )
+        eventually(lambda: len(opened) == 2)
+        assert "zs-wanted" not in opened
+        return found
+
+    def test_nothing_new_is_begun_beside_what_is_awaited(
+        self, found: Installation, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(precedence, "MOST", PATIENCE)
+        found.demand("zs-wanted")
+        self.go.set()
+        eventually(lambda: opened[2:] == ["zs-wanted"])
+        time.sleep(0.2)
+        assert len(opened) == 3
+        self.hold.set()
+        found.wait(PATIENCE)  # what it brought is imported by nobody: that is over soon
+        assert len(opened) == 8
+
+    def test_who_waits_long_holds_nobody_back(
+        self, found: Installation, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(precedence, "MOST", 0.1)
+        found.demand("zs-wanted")
+        self.go.set()
+        eventually(lambda: len(opened) == 8)
+        assert not found.done
+        self.hold.set()
+        found.wait(PATIENCE)
+
+    def test_no_packer_is_started_beside_it(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with operation("install", "something") as work:
+            pipeline = Pipeline(store, Settings.read(), Indexes(), work)
+        packer = Packer(store)
+        pipeline._precedence.give()
+        pipeline._start(packer)
+        assert packer._process is None
+        monkeypatch.setattr(precedence, "MOST", -1.0)
+        pipeline._precedence.give()
+        pipeline._precedence.review(True)
+        try:
+            pipeline._start(packer)
+            process = packer._process
+            assert process is not None
+            pipeline._start(packer)
+            assert packer._process is process
+        finally:
+            packer.close()
 
 
 def test_an_interrupt_says_what_the_import_waited_for(bring: Bring, index: Index) -> None:

@@ -9,6 +9,7 @@ import threading
 import timeit
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,36 @@ def test_unknown_names_wait_until_they_are_known(coming: Coming) -> None:
     coming.land("gt-three")
     thread.join(PATIENCE)
     assert said[0].X == 3  # type: ignore[attr-defined]
+
+
+def test_what_the_standard_library_looks_for_is_no_wheels(coming: Coming) -> None:
+    """`copy` and `pickle` try Jython's `org.python`: every notebook would wait for all names."""
+    body = compile("import gt_unknown", "copy.py", "exec")
+    with pytest.raises(ModuleNotFoundError):
+        exec(body, {"__name__": "copy"})
+    assert coming.pending.unnamed
+
+
+def test_what_it_looks_for_on_behalf_of_others_is_waited_for(coming: Coming) -> None:
+    body = compile("def load():\n    import gt_unknown", "pickle.py", "exec")
+    library: dict[str, Any] = {"__name__": "pickle"}
+    exec(body, library)
+    said: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            library["load"]()
+        except ModuleNotFoundError as error:
+            said.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join(0.1)
+    assert thread.is_alive()
+    for name in ("gt-one", "gt-two", "gt-three"):
+        coming.claim(name, f"{name.replace('-', '_')}.py")
+    thread.join(PATIENCE)
+    assert len(said) == 1
 
 
 def test_other_imports_go_on_while_one_waits(coming: Coming) -> None:

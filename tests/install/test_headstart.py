@@ -248,13 +248,13 @@ def test_the_segments_of_a_large_wheel_are_no_work_for_packers(
     wheel = make("zs-large", files={"zs_large.py": b"", "zs_large.bin": noise(32 << 20)})
     publish(index, wheel)
     index.of(wheel).hold = hold = threading.Event()
-    start, counted = packers.start, []
+    hire, counted = packers.hire, []
 
     def counting(*given: Any) -> list[packers.Packer]:
         counted.append(given[-1])
-        return start(*given)
+        return hire(*given)
 
-    monkeypatch.setattr(packers, "start", counting)
+    monkeypatch.setattr(packers, "hire", counting)
     going = Going(lambda: bring("zs-large", activate=False, wait=False))
     eventually(lambda: len(ranges(index, wheel)) > 1)
     uv.go()

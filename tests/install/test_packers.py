@@ -205,7 +205,7 @@ def test_a_refused_wheel_among_many_is_named_and_nothing_is_left(
 
 
 def test_few_wheels_are_not_worth_a_process(store: Store, environment: Environment) -> None:
-    assert packers.start(store, environment, Settings.read(), 3) == []
+    assert packers.hire(store, environment, Settings.read(), 3) == []
 
 
 def test_names_are_known_before_anything_is_packed(

@@ -93,6 +93,18 @@ def test_a_demand_overtakes_and_keeps_the_order_of_demands() -> None:
     assert drained(agenda) == ["first", "second", "big"]
 
 
+def test_what_nobody_waits_for_can_be_left() -> None:
+    agenda: Agenda[str] = Agenda()
+    assert agenda.take(awaited=True) is None
+    agenda.add("big", "big", weight=9)
+    agenda.add("wanted", "wanted")
+    assert agenda.take(awaited=True) is None
+    agenda.promote(["wanted"])
+    assert agenda.take(awaited=True) == ("wanted", "wanted")
+    assert agenda.take(awaited=True) is None
+    assert agenda.take() == ("big", "big")
+
+
 def test_directories_come_before_bodies_unless_a_body_is_demanded() -> None:
     agenda: Agenda[str] = Agenda()
     agenda.add("a", "body of a", weight=100, phase=1)

@@ -87,8 +87,8 @@ def _answer(
         def while_it_runs() -> None:
             # What is needed next: it would otherwise be imported after uv's answer.
             borrowed.ours("background")
-            meanwhile()
             borrowed.bring("packaging.pylock")
+            meanwhile()  # last: how fast an index answers cannot be told beside our imports
 
         lock = resolving.resolve(
             request, indexes, builder, work, constraints, preferred, while_it_runs

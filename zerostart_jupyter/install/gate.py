@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -240,6 +241,7 @@ class Gate:
         self.pending: list[Pending] = []
         self.tops: set[str] = set()  # every name that was ever claimed
         self.workers: set[threading.Thread] = set()
+        self.looked = 0.0  # when a claimed name was last looked for, as monotonic() counts
 
     def open(self, pending: Pending) -> None:
         """Take a set of coming distributions; one for the same environment is replaced."""
@@ -292,6 +294,7 @@ class Gate:
     def _hold(
         self, fullname: str, roots: dict[str, list[tuple[Pending, str, frozenset[str]]]]
     ) -> None:
+        self.looked = time.monotonic()
         parts = fullname.split(".")
         for depth in range(1, len(parts) + 1):
             claims = roots.get(".".join(parts[:depth]))
@@ -344,6 +347,8 @@ class _Last:
         if path is not None:
             return None
         unnamed = [pending for pending in gate.pending if pending.unnamed]
+        if unnamed and inherited.by_the_library(fullname):
+            return None
         for pending in unnamed:
             pending.wait_named()
         gate.find_spec(fullname)

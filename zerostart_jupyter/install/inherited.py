@@ -195,7 +195,7 @@ class Last:
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         """A spec only where the name was claimed after the other finders had looked."""
-        if path is not None or not self._first.unnamed:
+        if path is not None or not self._first.unnamed or by_the_library(fullname):
             return None
         self._first.wait_named(fullname)
         self._first.find_spec(fullname)
@@ -203,6 +203,20 @@ class Last:
 
     def invalidate_caches(self) -> None:
         """There are none."""
+
+
+def by_the_library(name: str) -> bool:
+    """Whether it is the standard library that has a finder, who asks this, look for a name: `site`
+    for what may adapt it, or a module at its top. What is tried there is for other Pythons,
+    `org.python` for Jython say, and in no wheel; in its functions it may be for somebody else."""
+    if name in ("sitecustomize", "usercustomize"):
+        return True
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name != "<module>":
+        return False
+    return frame.f_globals.get("__name__", "").partition(".")[0] in sys.stdlib_module_names
 
 
 def _coming(texts: dict[str, str]) -> Any:

@@ -29,16 +29,13 @@ _START = (  # cells, and the wheel that somebody waits for, come first
 )
 
 
-def start(
+def hire(
     store: Store, environment: Environment | None, settings: Settings, wheels: int
 ) -> list[Packer]:
-    """As many packers as this number of small wheels to fetch is worth, on their way up."""
+    """As many packers as this number of small wheels to fetch is worth; to be started."""
     if wheels < _WORTHWHILE:
         return []
-    made = [Packer(store, environment) for _ in range(min(settings.extract_threads, _MOST))]
-    for each in made:
-        each.start()
-    return made
+    return [Packer(store, environment) for _ in range(min(settings.extract_threads, _MOST))]
 
 
 def limit(settings: Settings) -> int:
@@ -66,10 +63,10 @@ class Packer:
         self._environment = environment if environment is not None and environment.shared else None
 
     def start(self) -> None:
-        """Start the process; `pack()` does not wait for it to be ready."""
+        """Start the process; `pack()` does not wait for it to be ready. It is started once."""
         command = [sys.executable, "-I", "-S", "-c", _START, json.dumps(_path())]
         with self._lock, contextlib.suppress(OSError):
-            if self._closed:
+            if self._closed or self._process is not None:
                 return
             self._process = subprocess.Popen(
                 command,

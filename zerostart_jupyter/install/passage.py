@@ -29,6 +29,7 @@ from zerostart_jupyter.install.indexes import Indexes
 from zerostart_jupyter.install.intake import Intake, Opened, Restart
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.packers import Packer
+from zerostart_jupyter.install.precedence import Precedence
 from zerostart_jupyter.install.segments import AWAITED, Agenda, Buffers, Segment
 from zerostart_jupyter.install.source import source_of
 from zerostart_jupyter.install.unpack import StoredWheel, stored
@@ -72,6 +73,7 @@ class Passage:
         self._buffers = Buffers(settings.chunk_bytes)
         self._window = Window(settings)
         self._demanded: list[str] = []
+        self._precedence = Precedence()
         self._given_up: list[Intake] = []  # their threads may still be busy with them
         self._error: BaseException | None = None
         self.foresaw: Callable[[Locked, Opened], object] = lambda locked, opened: None
@@ -83,6 +85,13 @@ class Passage:
             names = self._destination.closure.of(name) if self._destination else {name}
             for agenda in (self._fetches, self._tasks, self._parcels):
                 agenda.promote(names)
+
+    def _awaited(self) -> bool:
+        """Whether somebody waits for what is still on its way."""
+        closure = self._destination.closure if self._destination else None
+        return closure is not None and any(
+            not self._left.isdisjoint(closure.of(name)) for name in self._demanded
+        )
 
     def _forget(self, wheel: Coming) -> None:
         name = wheel.locked.name
@@ -238,6 +247,7 @@ class Passage:
             if wheel.intake is not intake:
                 return
         wheel.begin_linking()
+        self._start(packer)
         try:
             packed = packer.pack(locked, parts, wheel.order)
         except (DigestMismatch, WheelRejected):
@@ -260,6 +270,11 @@ class Passage:
             self._arrive(wheel, have, packed.requires)
         else:  # pruned already
             self._once_more(wheel)
+
+    def _start(self, packer: Packer) -> None:
+        """Start its process, unless that would be in the way of who waits: it can do without."""
+        if not self._precedence.given:
+            packer.start()
 
     def _close(self, wheel: Coming, intake: Intake) -> None:
         with self._changed:

@@ -75,8 +75,10 @@ class Pipeline(Passage):
                     self._start_crew()
                 self._promote()
                 while self._left and self._error is None:
-                    self._changed.wait(POLL if self._elsewhere else None)
+                    watched = self._elsewhere or self._precedence.given
+                    self._changed.wait(POLL if watched else None)
                     self._look_elsewhere()
+                    self._look_at_waits()
         finally:
             self.close()
         if self._error is not None:
@@ -117,8 +119,9 @@ class Pipeline(Passage):
 
     def demand(self, name: str) -> None:
         """Bring this distribution and all it needs before everything else."""
+        self._demanded.append(name)
+        self._precedence.give()  # before the lock: threads that are just being started shall see it
         with self._changed:
-            self._demanded.append(name)
             self._promote()
             self._changed.notify_all()
 
@@ -169,15 +172,18 @@ class Pipeline(Passage):
                 wheel.asked and wheel.have is None and (wheel.total or 0) <= most
                 for wheel in self._wheels.values()
             )
-            self._packers = packers.start(self._store, environment, self._settings, small)
-            pack = partial(self._carry_out, self._parcels)
-            self._crew.add("zerostart-pack", [partial(pack, each) for each in self._packers])
+            self._packers = packers.hire(self._store, environment, self._settings, small)
+            self._crew.add(
+                "zerostart-pack", [partial(self._pack_one, each) for each in self._packers]
+            )
 
     # -- threads
 
     def _fetch_one(self) -> bool:
         with self._changed:
-            while (job := self._fetches.take(self._window.room)) is None or self._finished():
+            while (
+                job := self._fetches.take(self._window.room, awaited=self._precedence.given)
+            ) is None or self._finished():
                 if self._finished():
                     return False
                 self._changed.wait()
@@ -194,15 +200,25 @@ class Pipeline(Passage):
             self._restart(wheel, intake)
         return True
 
+    def _pack_one(self, packer: Packer) -> bool:
+        self._start(packer)
+        return self._carry_out(self._parcels, packer)
+
     def _carry_out(self, agenda: Agenda[tuple[Coming, Any]], *given: Packer) -> bool:
         with self._changed:
-            while (job := agenda.take()) is None:
+            while (job := agenda.take(awaited=self._precedence.given)) is None:
                 if self._finished():
                     return False
                 self._changed.wait()
         wheel, task = job[1]
         self._attempt(wheel, partial(task, *given))
         return True
+
+    def _look_at_waits(self) -> None:
+        given = self._precedence.given
+        self._precedence.review(self._awaited())
+        if given and not self._precedence.given:
+            self._changed.notify_all()
 
     def _finished(self) -> bool:
         return self._error is not None or (self._destination is not None and not self._left)

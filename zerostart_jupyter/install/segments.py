@@ -116,14 +116,17 @@ class Agenda(Generic[Job]):
         """True if somebody waits for this wheel."""
         return wheel in self._rank
 
-    def take(self, room: int | None = None) -> tuple[str, Job] | None:
-        """The next job, removed; None if there is none, or not the room it needs.
+    def take(self, room: int | None = None, *, awaited: bool = False) -> tuple[str, Job] | None:
+        """The next job, removed; None if there is none, or not the room it needs. With `awaited`
+        only a job of a wheel that was promoted.
 
         The first job is never passed over for a lighter one: it would starve.
         """
         if not self._jobs:
             return None
         wheel = min(self._jobs, key=self._order)
+        if awaited and wheel not in self._rank:
+            return None
         jobs = self._jobs[wheel]
         _, weight, cost, job = jobs[0]
         if room is not None and cost > room:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def warm_run() -> dict[str, Subject]:
     """A script that needs packages which are all there from the last time."""
 
     def our_run(turn: Turn) -> list[str]:
-        command = [sys.executable, "-m", "zerostart", "run", "--index-url", turn.index.url]
+        command = [*_zerostart(), "run", "--index-url", turn.index.url]
         return [*command, "-r", "requirements.txt", "script.py"]
 
     def uv_run(turn: Turn) -> list[str]:
@@ -78,8 +79,14 @@ def warm_run() -> dict[str, Subject]:
 
 def ours(turn: Turn) -> list[str]:
     """Our install."""
-    command = [sys.executable, "-m", "zerostart", "install", "--json"]
+    command = [*_zerostart(), "install", "--json"]
     return [*command, "--index-url", turn.index.url, *turn.specs]
+
+
+def _zerostart() -> list[str]:
+    """The program of this interpreter's environment, which a person would type."""
+    program = shutil.which("zerostart", path=os.path.dirname(sys.executable))
+    return [program] if program else [sys.executable, "-m", "zerostart"]
 
 
 def _uv_cold() -> Subject:
