@@ -211,7 +211,7 @@ def by_the_library(name: str) -> bool:
     `org.python` for Jython say, and in no wheel; in its functions it may be for somebody else."""
     if name in ("sitecustomize", "usercustomize"):
         return True
-    frame = sys._getframe(2)
+    frame: Any = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     if frame is None or frame.f_code.co_name != "<module>":
