@@ -36,7 +36,7 @@ def take(store: Store, wheel: Wheel, *, step: int = 1 << 20) -> StoredWheel:
         for run in unpacking.runs:
             for at in range(run.start, run.stop, step):
                 run.feed(view[at : min(at + step, run.stop)])
-        return unpacking.publish()[0]
+        return unpacking.publish()
     finally:
         unpacking.abandon()
 

@@ -12,7 +12,7 @@ from tests.install.wheels import make
 from tests.servers.index import Index
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import capabilities, environment, installation, unpack
+from zerostart_jupyter.install import capabilities, destination, environment, installation
 from zerostart_jupyter.install.inventory import inventory, prune
 
 
@@ -76,7 +76,7 @@ def test_a_wheel_that_is_pruned_while_it_is_linked_is_fetched_again(
     publish(index, wheel, make("zs-i8"))
     first = bring("zs-i7", activate=False)  # another environment will want the wheel, too
     place = {
-        "looked up": (unpack.StoredWheel, "metadata"),
+        "looked up": (destination.Destination, "tell"),
         "its files": (environment.Environment, "_bring"),
         "its scripts": (environment.Environment, "_finish"),
     }[when]

@@ -13,7 +13,9 @@ import pytest
 
 from tests.install.conftest import Bring, publish
 from tests.install.wheels import make, noise
+from tests.patience import eventually
 from tests.servers.index import Behaviour, Index
+from zerostart_jupyter.install.activation import landed
 from zerostart_jupyter.install.imports import import_names
 from zerostart_jupyter.install.path_files import take
 
@@ -118,6 +120,7 @@ def test_an_import_waits_for_what_a_path_file_leads_to(bring: Bring, held: threa
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(0.5)
     assert importing == []
+    eventually(landed(found.environment, "zs-early").exists)  # lines are run when all is there
     held.set()
     thread.join(PATIENCE)
     assert importing == [7]

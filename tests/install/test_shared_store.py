@@ -19,6 +19,7 @@ from tests.install.wheels import make, noise
 from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install.unpack import stored
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -47,6 +48,22 @@ def longer(path: Path) -> None:
 
 def shorter(path: Path) -> None:
     os.truncate(path, 0)
+
+
+def test_a_wheel_that_was_published_before_manifests_had_requirements_keeps_its_own(
+    bring: Bring, index: Index, store: Store
+) -> None:
+    wheel = make("zs-old", requires=["zs-needed"])
+    publish(index, wheel, make("zs-needed"))
+    bring("zs-old", activate=False)
+    found = stored(store, wheel.sha256)
+    assert found is not None
+    assert found.requires == ("zs-needed",)
+    manifest = found.path / "manifest.json"
+    body = json.loads(manifest.read_text())
+    del body["requires"]
+    manifest.write_text(json.dumps(body))
+    assert stored(store, wheel.sha256) == found
 
 
 @pytest.mark.parametrize("edit", [touched, longer, shorter])

@@ -70,7 +70,7 @@ def take(store: Store, wheel: Wheel, source: OnePiece, progress: list[int]) -> S
                     consumer.feed(piece)
                     intake.assembly.fed(consumer, piece, part)
         assert intake.assembly.open == 0
-        return intake.close()[0]
+        return intake.close()
     finally:
         intake.abandon(keep=False)
 

@@ -36,7 +36,7 @@ from zerostart_jupyter.install.source import (
 )
 from zerostart_jupyter.install.stream import Stream, Unstreamable
 from zerostart_jupyter.install.unpack import StoredWheel, Unpacking
-from zerostart_jupyter.install.wheel import Layout, Metadata
+from zerostart_jupyter.install.wheel import Layout
 
 _WHOLE = 1 << 20  # wheels up to this many bytes are asked for at once
 _REACH = 1 << 20  # bytes before the directory that are fetched early to have the dist-info
@@ -169,7 +169,7 @@ class Intake:
             self._buffers.give(part)
         self._let_go(keep=False)
 
-    def close(self) -> tuple[StoredWheel, Metadata]:
+    def close(self) -> StoredWheel:
         """Compare the digest, check the wheel as a whole, publish it.
 
         Raises DigestMismatch or WheelRejected, with nothing published; Restart if the bytes of

@@ -63,13 +63,13 @@ def pack(
     try:
         for run in unpacking.runs:
             run.feed(data[run.start : run.stop])
-        stored, metadata = unpacking.publish()
+        stored = unpacking.publish()
     finally:
         unpacking.abandon()  # does nothing once it is published
     if environment is not None:
         environment.add(locked, stored, order, fresh=True)
         environment.mark(locked)
-    return Packed(stored.names, metadata.requires, environment is not None)
+    return Packed(stored.names, stored.requires, environment is not None)
 
 
 def check_digest(locked: Locked, found: str) -> None:

@@ -69,6 +69,7 @@ class Passage:
         self._fetches: Agenda[tuple[Coming, Intake | None, Segment | None]] = Agenda()
         self._tasks: Agenda[tuple[Coming, Task]] = Agenda()
         self._parcels: Agenda[tuple[Coming, Parcel]] = Agenda()
+        self._links: Agenda[tuple[Coming, Task]] = Agenda()
         self._packers: list[Packer] = []
         self._buffers = Buffers(settings.chunk_bytes)
         self._window = Window(settings)
@@ -83,7 +84,7 @@ class Passage:
     def _promote(self) -> None:
         for name in self._demanded:
             names = self._destination.closure.of(name) if self._destination else {name}
-            for agenda in (self._fetches, self._tasks, self._parcels):
+            for agenda in (self._fetches, self._tasks, self._parcels, self._links):
                 agenda.promote(names)
 
     def _awaited(self) -> bool:
@@ -267,7 +268,7 @@ class Passage:
             self._destination.tell(locked.name, packed.requires, packed.names)
             self._land(wheel)
         elif have := stored(self._store, locked.sha256):
-            self._arrive(wheel, have, packed.requires)
+            self._arrive(wheel, have)
         else:  # pruned already
             self._once_more(wheel)
 
@@ -282,7 +283,7 @@ class Passage:
                 return
             wheel.intake = None
         try:
-            have, metadata = intake.close()
+            have = intake.close()
         except Restart:
             with self._changed:
                 wheel.intake = intake
@@ -292,24 +293,19 @@ class Passage:
             intake.abandon(keep=False)
             raise
         wheel.unclaim()
-        self._arrive(wheel, have, metadata.requires)
+        self._arrive(wheel, have)
 
-    def _arrive(
-        self, wheel: Coming, have: StoredWheel, requires: Sequence[str] | None = None
-    ) -> None:
+    def _arrive(self, wheel: Coming, have: StoredWheel) -> None:
         with self._changed:
             if self._wheels.get(wheel.locked.name) is not wheel:
                 return
             if self._destination is None:
                 wheel.have = have
                 return
-        try:
-            requires = have.metadata().requires if requires is None else requires
-        except FileNotFoundError:  # pruned meanwhile
-            self._once_more(wheel)
-            return
-        self._destination.tell(wheel.locked.name, requires, have.names)
-        self._link(wheel, have)
+        self._destination.tell(wheel.locked.name, have.requires, have.names)
+        with self._changed:
+            self._links.add(wheel.locked.name, (wheel, partial(self._link, wheel, have)))
+            self._changed.notify_all()
 
     def _link(self, wheel: Coming, have: StoredWheel) -> None:
         assert self._destination is not None

@@ -1,7 +1,7 @@
 """The line that ties it together: which wheels, in what order, and how it ends.
 
-Three kinds of threads share one lock and three agendas. Fetchers take wheels to open and segments
-to fetch, within a window of bytes; workers feed digests and runs of large wheels, and link what is
+Four kinds of threads share one lock and four agendas. Fetchers take wheels to open and segments
+to fetch, within a window of bytes; workers feed digests and runs of large wheels; one links what is
 whole; packers hand small wheels to processes of their own. What is demanded comes first in each.
 
 Wheels that are foreseen come as far as the store. Whatever becomes of them is nobody's business
@@ -163,6 +163,8 @@ class Pipeline(Passage):
             self._crew.add("zerostart-fetch", [self._fetch_one] * fetchers)
             work = partial(self._carry_out, self._tasks)
             self._crew.add("zerostart-work", [work] * self._settings.extract_threads)
+            # One: each link gives Python's lock away, and two threads take half as long again.
+            self._crew.add("zerostart-link", [partial(self._carry_out, self._links)])
         self._crew.start()
 
     def _start_packers(self, environment: Environment | None) -> None:

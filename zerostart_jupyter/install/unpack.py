@@ -18,7 +18,7 @@ from zerostart_jupyter.install.entry_points import programs
 from zerostart_jupyter.install.imports import ImportNames
 from zerostart_jupyter.install.inflate import Run, split
 from zerostart_jupyter.install.lock import Locked
-from zerostart_jupyter.install.wheel import SCRIPTS, SITE, Layout, Metadata
+from zerostart_jupyter.install.wheel import SCRIPTS, SITE, Layout
 
 ROOM = "wheels"
 _MANIFEST = "manifest.json"
@@ -29,23 +29,20 @@ TREE = "tree"
 class StoredWheel:
     """A wheel that was checked and published.
 
-    `files` are places (`site/numpy/__init__.py`) with size in bytes and mtime in nanoseconds.
+    `files` are places (`site/numpy/__init__.py`) with size in bytes and mtime in nanoseconds;
+    `requires` is what its METADATA says that it needs, unparsed.
     """
 
     path: Path
     dist_info: str
     files: Mapping[str, tuple[int, int]]
     names: ImportNames
+    requires: tuple[str, ...]
 
     @property
     def tree(self) -> Path:
         """Where its files are."""
         return self.path / TREE
-
-    def metadata(self) -> Metadata:
-        """What its METADATA says."""
-        data = (self.tree / SITE / self.dist_info / "METADATA").read_bytes()
-        return rules.read_metadata(data, self.dist_info)
 
 
 def stored(store: Store, sha256: str) -> StoredWheel | None:
@@ -55,10 +52,17 @@ def stored(store: Store, sha256: str) -> StoredWheel | None:
         body = json.loads((path / _MANIFEST).read_bytes())
         files = {place: (size, mtime) for place, (size, mtime) in body["files"].items()}
         names = {root: frozenset(below) for root, below in body["names"].items()}
-        found = StoredWheel(path, body["dist_info"], files, ImportNames(names))
+        requires = tuple(body["requires"]) if "requires" in body else _requires(path, body)
+        found = StoredWheel(path, body["dist_info"], files, ImportNames(names), requires)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if store.get(ROOM, sha256) is not None else None
+
+
+def _requires(path: Path, body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a wheel that was published before its manifest had them."""
+    data = (path / TREE / SITE / body["dist_info"] / "METADATA").read_bytes()
+    return rules.read_metadata(data, body["dist_info"]).requires
 
 
 class Unpacking:
@@ -108,7 +112,7 @@ class Unpacking:
                 file.chmod(mode | (mode & 0o444) >> 2)
             file.rename(path)
 
-    def publish(self) -> tuple[StoredWheel, Metadata]:
+    def publish(self) -> StoredWheel:
         """Check what was written against the format's rules, and give it its place in the store.
 
         Raises WheelRejected, with nothing published.
@@ -127,12 +131,13 @@ class Unpacking:
             "dist_info": self.layout.dist_info,
             "files": files,
             "names": {root: sorted(below) for root, below in names.roots.items()},
+            "requires": metadata.requires,
         }
         (self._staging / _MANIFEST).write_text(json.dumps(body, separators=(",", ":")))
         self._about["bytes"] = sum(size for size, _ in files.values())
         self._stack.close()
         path = self._store.path(ROOM, self._locked.sha256)
-        return StoredWheel(path, self.layout.dist_info, files, names), metadata
+        return StoredWheel(path, self.layout.dist_info, files, names, metadata.requires)
 
     def abandon(self) -> None:
         """Remove what was written; a second call, or one after `publish()`, does nothing."""
