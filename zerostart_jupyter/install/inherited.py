@@ -216,7 +216,8 @@ def by_the_library(name: str) -> bool:
         frame = frame.f_back
     if frame is None or frame.f_code.co_name != "<module>":
         return False
-    return frame.f_globals.get("__name__", "").partition(".")[0] in sys.stdlib_module_names
+    module = str(frame.f_globals.get("__name__"))
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _coming(texts: dict[str, str]) -> Any:
