@@ -81,6 +81,25 @@ def test_help_names_every_command() -> None:
         assert name in done.stdout
 
 
+def test_a_warm_run_imports_little() -> None:
+    """Each of these is a millisecond and more of a script's start."""
+    code = (
+        "import sys; from zerostart_jupyter.cli.main import _parser; _parser(['run', 'x.py']);"
+        "import zerostart_jupyter.install.installation;"
+        "print([m for m in ('shutil', 'textwrap', 'subprocess', 'configparser', 'packaging')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_command_imports_no_other(tmp_path: Path) -> None:
     code = (
         "import sys; from zerostart_jupyter.cli.main import _parser; _parser(['doctor']);"

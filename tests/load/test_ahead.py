@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.load.files import descriptors
 from tests.patience import PATIENCE, eventually
+from zerostart_jupyter.bench.rounds import drop
 from zerostart_jupyter.core.errors import CheckpointInvalid
 from zerostart_jupyter.load import (
     ahead,
@@ -34,15 +35,9 @@ def long(disk_path: Path) -> Path:
     path = disk_path / "long.safetensors"
     tensors = {f"model.layers.{number}.experts.weight": torch.ones(8) for number in range(MANY)}
     save_file({**tensors, "z": torch.arange(1 << 20)}, path)
-    drop(path)
-    return path
-
-
-def drop(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    drop([path])
     assert disk.cached([path]) < 0.5
+    return path
 
 
 def while_parsing(monkeypatch: pytest.MonkeyPatch, look: Callable[[], object]) -> list[object]:
@@ -115,7 +110,8 @@ def test_a_short_header_is_parsed_before_a_thread_would_have_begun(
 ) -> None:
     path = disk_path / "short.safetensors"
     save_file({"a": torch.arange(1 << 20)}, path)
-    drop(path)
+    drop([path])
+    assert disk.cached([path]) < 0.5
     seen = while_parsing(monkeypatch, reads_ahead)
     checkpoint.open_checkpoint(path, ahead=True).close()
     assert seen == [False]

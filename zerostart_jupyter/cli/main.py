@@ -17,8 +17,9 @@ from zerostart_jupyter import __version__
 from zerostart_jupyter.core.errors import ZerostartError
 
 COMMANDS = ("run", "install", "load", "snapshot", "doctor", "setup", "cache", "bench")
-# argparse makes one for each argument: it need not find out how wide the terminal is.
-_UNSEEN = partial(argparse.HelpFormatter, width=78)
+# argparse makes one for each argument. To find out how wide the terminal is takes longer than all
+# the rest, and only help is laid out by it.
+_FIXED = partial(argparse.HelpFormatter, width=78)
 INTERRUPTED = 130  # 128 + SIGINT, what a shell expects of an interrupted command
 
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    shown = _UNSEEN if {"-h", "--help"}.isdisjoint(words) else argparse.HelpFormatter
+    shown = _FIXED if {"-h", "--help"}.isdisjoint(words) else argparse.HelpFormatter
     parser = argparse.ArgumentParser(
         prog="zerostart",
         formatter_class=shown,

@@ -356,7 +356,7 @@ def _mark(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    import shutil  # which takes longer to import than a warm run takes to find its environment
+    import shutil  # with every kind of archive: a warm `run` does without
 
     shutil.rmtree(folder, ignore_errors=True)
 

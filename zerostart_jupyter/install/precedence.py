@@ -15,7 +15,7 @@ _QUIET = 0.1  # seconds without an import of what came, or is to come, after whi
 
 
 class Precedence:
-    """Not safe for threads: its owner has a lock."""
+    """Its owner has a lock for `review()`; `given` and `give()` do without."""
 
     def __init__(self) -> None:
         self._until: float | None = None
