@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unittest.mock
+
 from zerostart_jupyter.install.closure import Closure
 
 
@@ -34,3 +36,22 @@ def test_an_extra_may_ask_for_another() -> None:
 
 def test_what_is_not_known_yet_needs_nothing() -> None:
     assert Closure(["a", "b"], {}).of("a") == {"a"}
+
+
+def test_what_it_says_later_counts() -> None:
+    closure = Closure(["a", "b", "c"], {})
+    closure.learn("a", [])
+    assert closure.of("a") == {"a"}
+    closure.learn("a", ["b", "c[x]"])
+    assert closure.of("a") == {"a", "b", "c"}
+
+
+def test_requirements_are_read_when_somebody_asks() -> None:
+    closure = Closure(["a", "b", "c", "d"], {})
+    closure.learn("a", ["b"])
+    closure.learn("c", ["b"])
+    with unittest.mock.patch("zerostart_jupyter.install.closure.Requirement") as read:
+        closure.learn("d", ["b"])
+        closure.of("d")
+        closure.of("d")
+    read.assert_called_once_with("b")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.install.wheels import noise
+from tests.patience import PATIENCE, eventually
 from zerostart_jupyter.install.assembly import Assembly, Consumer
 from zerostart_jupyter.install.segments import Agenda, Buffers, Segment, cut
 
@@ -163,3 +165,33 @@ def test_an_agenda_knows_who_is_awaited() -> None:
     agenda.promote(["a"])
     assert agenda.promoted("a")
     assert not agenda.promoted("b")
+
+
+def test_an_agenda_calls_as_many_as_it_has_jobs_for() -> None:
+    """16 fetchers that wake for each of 123 wheels took longer than all of the linking."""
+    lock = threading.RLock()
+    agenda: Agenda[str] = Agenda(lock)
+    woken = []
+
+    def wait() -> None:
+        with lock:
+            agenda.called.wait(PATIENCE)
+            woken.append(agenda.take())
+
+    threads = [threading.Thread(target=wait) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(agenda.called._waiters) == 4)  # type: ignore[attr-defined]
+    with lock:
+        agenda.call()
+    with lock:
+        agenda.add("a", "one")
+        agenda.add("a", "two")
+        agenda.call()
+    eventually(lambda: len(woken) == 2)
+    assert len(agenda.called._waiters) == 2  # type: ignore[attr-defined]
+    with lock:
+        agenda.call(all_=True)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert woken[2:] == [None, None]

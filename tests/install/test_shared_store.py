@@ -19,6 +19,7 @@ from tests.install.wheels import make, noise
 from tests.patience import PATIENCE
 from tests.servers.index import Index
 from zerostart_jupyter.core.store import Store
+from zerostart_jupyter.install.linker import Linker
 from zerostart_jupyter.install.unpack import stored
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,34 @@ def test_an_edit_through_a_link_is_not_linked_again(
     edit(first.site_packages / "zs_edit.py")
     second = bring("zs-edit", "zs-more")
     assert (second.site_packages / "zs_edit.py").read_bytes() == CONTENT
+
+
+def test_many_wheels_of_the_store_are_linked_by_two(
+    bring: Bring, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is a process, which is gone afterwards; what was edited is noticed there too."""
+    names = [f"zs-many-{number}" for number in range(14)]
+    for name in names:
+        publish(index, make(name, files={f"{name}.py": CONTENT, "shared.txt": name.encode()}))
+    first = bring(*names)
+    for name in names[::2]:
+        touched(first.site_packages / f"{name}.py")
+    started: list[subprocess.Popen[bytes]] = []
+    start = Linker.start
+
+    def noted(self: Linker) -> None:
+        start(self)
+        assert self._process is not None
+        started.append(self._process)
+
+    monkeypatch.setattr(Linker, "start", noted)
+    publish(index, make("zs-one-more"))
+    second = bring(*names, "zs-one-more")
+    (process,) = started
+    assert process.returncode is not None
+    for name in names:
+        assert (second.site_packages / f"{name}.py").read_bytes() == CONTENT
+    assert (second.site_packages / "shared.txt").read_text() == max(names)
 
 
 @pytest.mark.parametrize("how", ["removed", "exchanged", "a link"])

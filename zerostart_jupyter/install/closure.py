@@ -22,28 +22,17 @@ class Closure:
     def __init__(self, names: Iterable[str], asked: Mapping[str, Iterable[str]]) -> None:
         self._names = frozenset(names)
         self._extras: dict[str, set[str]] = {name: set(extras) for name, extras in asked.items()}
-        self._requires: dict[str, list[Requirement]] = {}
+        self._lines: dict[str, tuple[str, ...]] = {}
+        self._requires: dict[str, tuple[tuple[str, ...], list[Requirement]]] = {}
         self._lock = threading.Lock()
 
     def learn(self, name: str, requires: Iterable[str]) -> None:
         """Take a distribution's Requires-Dist lines; what cannot be read is left to uv."""
-        found = []
-        for line in requires:
-            start = _NAME.match(line)  # most extras name what nobody asked for
-            if start and canonicalize_name(start.group(1)) not in self._names:
-                continue
-            try:
-                requirement = Requirement(line)
-            except InvalidRequirement:
-                continue
-            if requirement.marker is not None and "extra" not in str(requirement.marker):
-                if not requirement.marker.evaluate():
-                    continue
-                requirement.marker = None
-            found.append(requirement)
+        lines = tuple(requires)
         with self._lock:
-            self._requires[name] = found
-            self._spread_extras(name)
+            self._lines[name] = lines
+            if any("[" in line for line in lines):
+                self._spread_extras(name)
 
     def of(self, name: str) -> set[str]:
         """The distribution and all that it needs, as far as is known."""
@@ -60,9 +49,33 @@ class Closure:
         extras = self._extras.get(name, set()) | {""}
         return [
             requirement
-            for requirement in self._requires.get(name, [])
+            for requirement in self._read(name)
             if requirement.marker is None or any(_holds(requirement, each) for each in extras)
         ]
+
+    def _read(self, name: str) -> list[Requirement]:
+        """Its requirements within the lock: read when somebody asks, as most are never asked for,
+        and again where it has told of others since."""
+        lines = self._lines.get(name, ())
+        of, found = self._requires.get(name, ((), []))
+        if of is lines:
+            return found
+        found = []
+        for line in lines:
+            start = _NAME.match(line)  # most extras name what nobody asked for
+            if start and canonicalize_name(start.group(1)) not in self._names:
+                continue
+            try:
+                requirement = Requirement(line)
+            except InvalidRequirement:
+                continue
+            if requirement.marker is not None and "extra" not in str(requirement.marker):
+                if not requirement.marker.evaluate():
+                    continue
+                requirement.marker = None
+            found.append(requirement)
+        self._requires[name] = lines, found
+        return found
 
     def _spread_extras(self, name: str) -> None:
         changed = [name]

@@ -17,14 +17,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import scripts
+from zerostart_jupyter.install import linking, scripts
 from zerostart_jupyter.install.activation import OURS, PYTHON, landed, site_of
 from zerostart_jupyter.install.entry_points import programs
+from zerostart_jupyter.install.linking import Files, Identities
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.unpack import StoredWheel, stored
 from zerostart_jupyter.install.wheel import HEADERS, SCRIPTS, SITE
@@ -102,6 +103,7 @@ class Environment:
         self._python = str(places.python)
         self._data = f"{places.data}/"
         self.copy = copy
+        self.link: Callable[[Files, Identities | None], int] = linking.link
         self._bases = {
             SITE: f"{self.site}/",
             SCRIPTS: f"{self.bin}/",
@@ -160,31 +162,50 @@ class Environment:
         tree = f"{wheel.tree}/"
         site, inside, at = f"{self.site}/", f"{SITE}/", len(SITE) + 1
         start, info = f"{SITE}/{wheel.dist_info}/", f"{dist_info}/"
-        programs = f"{SCRIPTS}/"
-        made: set[str] = set()
-        rewritten: set[str] = set()
-        targets: set[str] = set()
-        for place, identity in wheel.files.items():
-            source = tree + place
-            if not fresh:
-                _check(source, identity)
+        files: list[tuple[str, str]] = []
+        for place in wheel.files:
             if place.startswith(start):
                 target = info + place[len(start) :]
             elif place.startswith(inside):
                 target = site + place[at:]
             else:
                 target = self.target(place, locked.name)
-            targets.add(target)
-            folder = target.rpartition("/")[0]
-            if folder not in made:
-                os.makedirs(folder, exist_ok=True)
-                made.add(folder)
-            if place.startswith(programs) and self._rewritten(source, target):
-                rewritten.add(target)
-                continue
-            self._bring(source, target, order)
+            files.append((tree + place, target))
+        identities = None if fresh else list(wheel.files.values())
+        rewritten = self._bring_all(files, identities, f"{tree}{SCRIPTS}/", order)
         self._finish(locked, wheel, dist_info, rewritten)
-        return targets
+        return {target for _, target in files}
+
+    def _bring_all(
+        self,
+        files: Files,
+        identities: Identities | None,
+        programs: str,
+        order: int,
+    ) -> set[str]:
+        """Bring files to their targets. Returns those, of files below `programs`, that were
+        written anew."""
+        rewritten: set[str] = set()
+        plain = not self.copy  # until one is not: then a whole wheel was begun before, mostly
+        at = 0
+        while at < len(files):
+            if plain and not files[at][0].startswith(programs):
+                stop = at + 1
+                while stop < len(files) and not files[stop][0].startswith(programs):
+                    stop += 1
+                at += self.link(files[at:stop], identities and identities[at:stop])
+                plain = at == stop
+                continue
+            source, target = files[at]
+            if identities is not None:
+                _check(source, identities[at])
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if source.startswith(programs) and self._rewritten(source, target):
+                rewritten.add(target)
+            else:
+                self._bring(source, target, order)
+            at += 1
+        return rewritten
 
     def mark(self, locked: Locked) -> None:
         """Say that a distribution is whole."""

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from zerostart_jupyter.core.errors import (
     DigestMismatch,
@@ -27,6 +28,7 @@ from zerostart_jupyter.install.destination import Destination
 from zerostart_jupyter.install.environment import EditedInStore
 from zerostart_jupyter.install.indexes import Indexes
 from zerostart_jupyter.install.intake import Intake, Opened, Restart
+from zerostart_jupyter.install.linker import Linker
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.packers import Packer
 from zerostart_jupyter.install.precedence import Precedence
@@ -62,15 +64,17 @@ class Passage:
         self._operation = operation
         self._stop = threading.Event()
         self._destination: Destination | None = None
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
         self._wheels: dict[str, Coming] = {}
         self._left: set[str] = set()
         self._elsewhere: list[Coming] = []
-        self._fetches: Agenda[tuple[Coming, Intake | None, Segment | None]] = Agenda()
-        self._tasks: Agenda[tuple[Coming, Task]] = Agenda()
-        self._parcels: Agenda[tuple[Coming, Parcel]] = Agenda()
-        self._links: Agenda[tuple[Coming, Task]] = Agenda()
+        self._fetches: Agenda[tuple[Coming, Intake | None, Segment | None]] = Agenda(lock)
+        self._tasks: Agenda[tuple[Coming, Task]] = Agenda(lock)
+        self._parcels: Agenda[tuple[Coming, Parcel]] = Agenda(lock)
+        self._links: Agenda[tuple[Coming, Task]] = Agenda(lock)
         self._packers: list[Packer] = []
+        self._linker: Linker | None = None
         self._buffers = Buffers(settings.chunk_bytes)
         self._window = Window(settings)
         self._demanded: list[str] = []
@@ -81,11 +85,26 @@ class Passage:
         self.downloaded = 0
         self._known_bytes = 0
 
+        self._agendas: tuple[Agenda[Any], ...] = (
+            *(self._fetches, self._tasks, self._parcels, self._links),
+        )
+
     def _promote(self) -> None:
         for name in self._demanded:
             names = self._destination.closure.of(name) if self._destination else {name}
-            for agenda in (self._fetches, self._tasks, self._parcels, self._links):
+            for agenda in self._agendas:
                 agenda.promote(names)
+
+    def _finished(self) -> bool:
+        return self._error is not None or (self._destination is not None and not self._left)
+
+    def _wake(self) -> None:
+        """Wake who has something to do, with the lock held."""
+        finished = self._finished()
+        for agenda in self._agendas:
+            agenda.call(all_=finished)
+        if finished or self._elsewhere or self._precedence.given:
+            self._changed.notify_all()
 
     def _awaited(self) -> bool:
         """Whether somebody waits for what is still on its way."""
@@ -116,13 +135,14 @@ class Passage:
                 wheel.claim.touch()
             elif self._store.idle(name) < _STALLED:
                 self._elsewhere.append(wheel)
+                self._changed.notify_all()
                 return
         if path.exists():
             wheel.unclaim()
             self._add(wheel, partial(self._look_up, wheel))
         else:
             self._ask_for(wheel)
-        self._changed.notify_all()
+        self._wake()
 
     def _look_elsewhere(self) -> None:
         """Begin what other processes have fetched by now, or have given up."""
@@ -152,7 +172,7 @@ class Passage:
             return
         with self._changed:
             self._ask_for(wheel)
-            self._changed.notify_all()
+            self._wake()
 
     def _open(self, wheel: Coming) -> None:
         locked, settings = wheel.locked, self._settings
@@ -203,12 +223,12 @@ class Passage:
                     task = partial(self._pack, wheel, intake, parts)
                     weight = wheel.total or 1
                     self._parcels.add(wheel.locked.name, (wheel, task), weight=weight)
-                    self._changed.notify_all()
+                    self._wake()
                 return
             assert intake.assembly is not None
             for consumer in intake.assembly.arrive(segment, data):
                 self._add(wheel, partial(self._feed, wheel, intake, consumer), len(segment))
-            self._changed.notify_all()
+            self._wake()
 
     def _feed(self, wheel: Coming, intake: Intake, consumer: Consumer) -> None:
         assembly = intake.assembly
@@ -235,7 +255,7 @@ class Passage:
                     whole = assembly.open == 0
                     if freed and intake.last is not None and segment is not intake.last[0]:
                         self._window.hold(wheel, -freed)
-                        self._changed.notify_all()
+                        self._wake()
             if whole and consumer.left == 0:
                 self._close(wheel, intake)
                 return
@@ -305,7 +325,7 @@ class Passage:
         self._destination.tell(wheel.locked.name, have.requires, have.names)
         with self._changed:
             self._links.add(wheel.locked.name, (wheel, partial(self._link, wheel, have)))
-            self._changed.notify_all()
+            self._wake()
 
     def _link(self, wheel: Coming, have: StoredWheel) -> None:
         assert self._destination is not None
@@ -337,7 +357,7 @@ class Passage:
         with self._changed:
             self._left.discard(locked.name)
             self._promote()
-            self._changed.notify_all()
+            self._wake()
 
     def _restart(self, wheel: Coming, intake: Intake | None) -> None:
         with self._changed:
@@ -359,7 +379,7 @@ class Passage:
             )
         with self._changed:
             self._fetches.add(wheel.locked.name, (wheel, None, None), weight=0, phase=_OPEN)
-            self._changed.notify_all()
+            self._wake()
 
     def _progress(self, wheel: Coming, count: int) -> None:
         with self._changed:
@@ -368,8 +388,7 @@ class Passage:
             got, total = wheel.got, wheel.total
             done, known = self.downloaded, self._known_bytes
             current = self._wheels.get(wheel.locked.name) is wheel
-            if wheel.claim is not None:
-                wheel.claim.touch()
+            wheel.show_life()
         if current:
             self._operation.update(wheel.locked.name, got, total)
         # An index need not tell sizes: no total is known before a wheel's first answer.

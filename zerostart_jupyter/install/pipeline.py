@@ -2,7 +2,8 @@
 
 Four kinds of threads share one lock and four agendas. Fetchers take wheels to open and segments
 to fetch, within a window of bytes; workers feed digests and runs of large wheels; one links what is
-whole; packers hand small wheels to processes of their own. What is demanded comes first in each.
+whole, or two if the store had many; packers hand small wheels to processes of their own. What is
+demanded comes first in each.
 
 Wheels that are foreseen come as far as the store. Whatever becomes of them is nobody's business
 until a lock names them; then they go on from where they are.
@@ -19,7 +20,7 @@ from zerostart_jupyter.core.errors import DigestMismatch, WheelRejected
 from zerostart_jupyter.core.events import Operation
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import POLL, Store
-from zerostart_jupyter.install import packers
+from zerostart_jupyter.install import linker, packers
 from zerostart_jupyter.install.crew import Crew
 from zerostart_jupyter.install.destination import Destination
 from zerostart_jupyter.install.environment import Environment
@@ -90,7 +91,7 @@ class Pipeline(Passage):
             if self._destination is None or self._left:
                 self._error = self._error or Stopped()
             self._stop.set()
-            self._changed.notify_all()
+            self._wake()
         if self._error is not None:
             self.connections.abort()
         self._crew.join()
@@ -99,6 +100,8 @@ class Pipeline(Passage):
             packer.finish()  # all of them at once
         for packer in self._packers:
             packer.close()
+        if self._linker is not None:
+            self._linker.close()
         keep = not isinstance(self._error, WheelRejected | DigestMismatch)
         given_up, self._given_up = self._given_up, []
         for intake in given_up:
@@ -114,7 +117,7 @@ class Pipeline(Passage):
         with self._changed:
             self._error = self._error or error
             self._stop.set()
-            self._changed.notify_all()
+            self._wake()
         self.connections.abort()  # nobody waits for a server that says nothing
 
     def demand(self, name: str) -> None:
@@ -123,7 +126,7 @@ class Pipeline(Passage):
         self._precedence.give()  # before the lock: threads that are just being started shall see it
         with self._changed:
             self._promote()
-            self._changed.notify_all()
+            self._wake()
 
     def _settle(
         self, destination: Destination, present: Collection[str]
@@ -153,7 +156,8 @@ class Pipeline(Passage):
         for packer in self._packers:
             packer.link_into(destination.environment)
         self._start_packers(destination.environment)
-        self._changed.notify_all()
+        self._start_linker(destination.environment)
+        self._wake()
         return known
 
     def _start_crew(self) -> None:
@@ -163,7 +167,6 @@ class Pipeline(Passage):
             self._crew.add("zerostart-fetch", [self._fetch_one] * fetchers)
             work = partial(self._carry_out, self._tasks)
             self._crew.add("zerostart-work", [work] * self._settings.extract_threads)
-            # One: each link gives Python's lock away, and two threads take half as long again.
             self._crew.add("zerostart-link", [partial(self._carry_out, self._links)])
         self._crew.start()
 
@@ -179,6 +182,16 @@ class Pipeline(Passage):
                 "zerostart-pack", [partial(self._pack_one, each) for each in self._packers]
             )
 
+    def _start_linker(self, environment: Environment) -> None:
+        """One more thread that links, if it has a process for that: each link gives Python's lock
+        away, and two threads of one process take half as long again."""
+        there = sum(not wheel.asked for wheel in self._wheels.values())
+        if environment.shared and there >= linker.WORTHWHILE:
+            self._linker = linker.Linker()
+            self._linker.start()
+            environment.link = self._linker.link
+            self._crew.add("zerostart-link", [partial(self._carry_out, self._links)])
+
     # -- threads
 
     def _fetch_one(self) -> bool:
@@ -188,7 +201,7 @@ class Pipeline(Passage):
             ) is None or self._finished():
                 if self._finished():
                     return False
-                self._changed.wait()
+                self._fetches.called.wait()
             wheel, intake, segment = job[1]
             if segment is not None:
                 assert intake is not None
@@ -211,7 +224,7 @@ class Pipeline(Passage):
             while (job := agenda.take(awaited=self._precedence.given)) is None:
                 if self._finished():
                     return False
-                self._changed.wait()
+                agenda.called.wait()
         wheel, task = job[1]
         self._attempt(wheel, partial(task, *given))
         return True
@@ -220,10 +233,7 @@ class Pipeline(Passage):
         given = self._precedence.given
         self._precedence.review(self._awaited())
         if given and not self._precedence.given:
-            self._changed.notify_all()
-
-    def _finished(self) -> bool:
-        return self._error is not None or (self._destination is not None and not self._left)
+            self._wake()
 
     def _attempt(self, wheel: Coming, work: Task) -> None:
         try:

@@ -6,6 +6,7 @@ and inflates while its later segments are on their way.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -85,25 +86,37 @@ class Agenda(Generic[Job]):
 
     Otherwise a lower `phase` comes first (a wheel's directory before anybody's body), then the
     wheel with the most weight left, so that the longest chain of work starts earliest. Jobs of
-    one wheel keep their order. Not safe for threads: its owner has a lock.
+    one wheel keep their order. Not safe for threads: its owner has the lock, with which they
+    wait for `called`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.RLock | None = None) -> None:
+        self.called = threading.Condition(lock)
+        self._count = 0
         self._jobs: dict[str, deque[tuple[int, int, int, Job]]] = {}
         self._weight: dict[str, int] = {}
         self._rank: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._jobs.values()))
+        return self._count
+
+    def call(self, *, all_: bool = False) -> None:
+        """Wake as many threads as there are jobs, or all: to wake those who find nothing takes
+        time from those who work."""
+        if all_:
+            self.called.notify_all()
+        elif self._count:
+            self.called.notify(self._count)
 
     def add(self, wheel: str, job: Job, *, weight: int = 1, cost: int = 0, phase: int = 0) -> None:
         """Append a job to a wheel's; `cost` is the room it needs."""
         self._jobs.setdefault(wheel, deque()).append((phase, weight, cost, job))
         self._weight[wheel] = self._weight.get(wheel, 0) + weight
+        self._count += 1
 
     def drop(self, wheel: str) -> None:
         """Forget a wheel's jobs."""
-        self._jobs.pop(wheel, None)
+        self._count -= len(self._jobs.pop(wheel, ()))
         self._weight.pop(wheel, None)
 
     def promote(self, wheels: Iterable[str]) -> None:
@@ -132,6 +145,7 @@ class Agenda(Generic[Job]):
         if room is not None and cost > room:
             return None
         jobs.popleft()
+        self._count -= 1
         self._weight[wheel] -= weight
         if not jobs:
             del self._jobs[wheel]

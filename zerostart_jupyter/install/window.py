@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from zerostart_jupyter.core.flocks import Flock
@@ -10,6 +11,8 @@ from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.install.intake import Intake, Opened
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.unpack import StoredWheel
+
+_SHOWN = 0.5  # seconds between two signs of life
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +36,7 @@ class Coming:
     total: int | None = None
     restarts: int = 0
     linking: bool = False
+    shown: float = 0.0
     telling: threading.Lock = field(default_factory=threading.Lock)
 
     def begin_linking(self) -> None:
@@ -40,6 +44,14 @@ class Coming:
         programs."""
         with self.telling:
             self.linking = True
+
+    def show_life(self) -> None:
+        """Tell other processes that it is still being fetched: now and then, as it is a call of
+        the system with a lock held for which many wait."""
+        now = time.monotonic()
+        if self.claim is not None and now - self.shown > _SHOWN:
+            self.shown = now
+            self.claim.touch()
 
     def unclaim(self) -> None:
         """Let others fetch it, or find it in the store."""
