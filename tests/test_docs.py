@@ -13,7 +13,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 import zerostart
-from zerostart_jupyter.cli.main import _parser
+from zerostart_jupyter.cli.commands import parser
 from zerostart_jupyter.jupyter import magics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,7 +95,7 @@ def test_every_command_of_a_shell_is_one(page: str, capsys: pytest.CaptureFixtur
 
 def parse(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        _parser(words).parse_args(words)
+        parser(words).parse_args(words)
     except SystemExit:
         pytest.fail(f"`{line}`: {capsys.readouterr().err}")
 

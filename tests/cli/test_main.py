@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from zerostart_jupyter.cli import main as frame
+from zerostart_jupyter.cli.commands import COMMANDS
 from zerostart_jupyter.core.errors import ResolveError
 
 ROOT = Path(__file__).parents[2]
@@ -77,14 +78,14 @@ def test_help_names_every_command() -> None:
         timeout=60,
         check=True,
     )
-    for name in frame.COMMANDS:
+    for name in COMMANDS:
         assert name in done.stdout
 
 
 def test_a_warm_run_imports_little() -> None:
     """Each of these is a millisecond and more of a script's start."""
     code = (
-        "import sys; from zerostart_jupyter.cli.main import _parser; _parser(['run', 'x.py']);"
+        "import sys; from zerostart_jupyter.cli.commands import parser; parser(['run', 'x.py']);"
         "import zerostart_jupyter.install.installation;"
         "print([m for m in ('shutil', 'textwrap', 'subprocess', 'configparser', 'packaging')"
         " if m in sys.modules])"
@@ -102,7 +103,7 @@ def test_a_warm_run_imports_little() -> None:
 
 def test_a_command_imports_no_other(tmp_path: Path) -> None:
     code = (
-        "import sys; from zerostart_jupyter.cli.main import _parser; _parser(['doctor']);"
+        "import sys; from zerostart_jupyter.cli.commands import parser; parser(['doctor']);"
         "print([m for m in sys.modules if m.startswith('zerostart_jupyter.cli.')])"
     )
     done = subprocess.run(

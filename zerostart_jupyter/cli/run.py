@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     What is still on its way when it ends well is waited for: the next run is then warm.
     """
     from zerostart_jupyter import install as engine
-    from zerostart_jupyter.install import launch
+    from zerostart_jupyter.install import again, running
 
     words = args.args[1:] if args.args[:1] == ["--"] else args.args
     script = Path(args.target)
@@ -69,10 +69,14 @@ def run(args: argparse.Namespace) -> int:
 
         accelerate()
     if source is not None:
-        status = launch.text(source, words)
+        status = running.text(source, words)
     elif script.is_file():
-        status = launch.script(script, words)
+        if found is not None and not args.accelerate:
+            again.note(request, args.target, args.requirement, words, found)
+        status = running.script(args.target, words)
     else:
+        from zerostart_jupyter.install import launch
+
         assert found is not None
         status = launch.command(args.target, words, found)
     if status == 0 and found is not None:

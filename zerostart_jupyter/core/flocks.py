@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _held: set[Flock] = set()
 
@@ -23,12 +26,12 @@ class Flock:
         _held.add(self)
 
     @classmethod
-    def on_file(cls, path: Path, *, shared: bool = False) -> Flock | None:
+    def on_file(cls, path: Path | str, *, shared: bool = False) -> Flock | None:
         """The lock, or None if somebody else holds it; the file is made where it is missing.
 
         Raises OSError where the place cannot be used.
         """
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
             while True:
                 held = cls._attempt(path, os.O_RDWR | os.O_CREAT, shared)
@@ -36,7 +39,7 @@ class Flock:
                     return held
                 held.release()  # its last holder removed the file in between
         except OSError as error:
-            if error.errno != errno.EROFS or not path.exists():
+            if error.errno != errno.EROFS or not os.path.exists(path):
                 raise
         return cls._attempt(path, os.O_RDONLY, shared)  # such a cache is good for what is in it
 
@@ -46,7 +49,7 @@ class Flock:
         return cls._attempt(path, os.O_RDONLY | os.O_DIRECTORY, False)
 
     @classmethod
-    def _attempt(cls, path: Path, flags: int, shared: bool) -> Flock | None:
+    def _attempt(cls, path: Path | str, flags: int, shared: bool) -> Flock | None:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -58,7 +61,7 @@ class Flock:
             raise
         return cls(descriptor)
 
-    def _is_of(self, path: Path) -> bool:
+    def _is_of(self, path: Path | str) -> bool:
         """Whether this is the file that others find at the path."""
         assert self._descriptor is not None
         try:

@@ -6,9 +6,11 @@ Importing this costs nothing; every name is resolved on first use.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from zerostart_jupyter.install.doctor import capabilities as capabilities
     from zerostart_jupyter.install.indexes import IndexOptions as IndexOptions
     from zerostart_jupyter.install.installation import Installation as Installation

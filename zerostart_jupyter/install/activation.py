@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
 from zerostart_jupyter.core.store import MARKER
-from zerostart_jupyter.install import children, inherited, path_files
+from zerostart_jupyter.install import children, inherited
+from zerostart_jupyter.install.entering import enter
 
 ROOM = "environments"
 OURS = ".zerostart"
@@ -44,20 +44,6 @@ def activate(root: Path) -> None:
     """Put an environment before everything that was installed, here and in subprocesses."""
     use(root)
     site, programs = str(site_of(root)), str(root / "bin")
-    if site in sys.path:
-        sys.path.remove(site)
-    sys.path.insert(_first_site(), site)
-    ours = [str(children.prepare(root, site_of(root))), site]
-    for name, paths in (("PYTHONPATH", ours), ("PATH", [programs])):
-        parts = [each for each in os.environ.get(name, "").split(os.pathsep) if each]
-        os.environ[name] = os.pathsep.join([*paths, *(each for each in parts if each not in paths)])
-    path_files.take(site, whole=(root / MARKER).exists())
+    ours = str(children.prepare(root, site_of(root)))
+    enter(site, programs, ours, whole=(root / MARKER).exists())
     inherited.look_again()
-
-
-def _first_site() -> int:
-    # The standard library stays first, as it does for what pip installs.
-    for at, path in enumerate(sys.path):
-        if os.path.basename(path) in ("site-packages", "dist-packages"):
-            return at
-    return len(sys.path)

@@ -110,7 +110,7 @@ def read_indexes(
 def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """pip's options by their long names, from its files and then its PIP_ variables."""
     found: dict[str, str] = {}
-    for path in _pip_files(environ):
+    for path in pip_files(environ):
         if not os.path.exists(path):
             continue
         import configparser
@@ -130,7 +130,8 @@ def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _pip_files(environ: Mapping[str, str]) -> list[Path]:
+def pip_files(environ: Mapping[str, str]) -> list[Path]:
+    """Where pip's settings may be, the later ones winning."""
     # pip's "Configuration": global, user, site, then the file the variable names.
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:

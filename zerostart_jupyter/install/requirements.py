@@ -57,7 +57,7 @@ class Request:
         local = any(spec.startswith((".", "-")) for spec in self.specs)
         texts = [*self.specs, str(self.base) if local else "", self.project]
         for path in self.files:
-            for name, text in _with_includes(path, set()):
+            for name, text in includes(path):
                 texts += [str(name), text]
         return texts
 
@@ -105,6 +105,20 @@ def gather(
     if named or paths:
         return _checked(Request(named, paths, "arguments", folder.resolve(), None, index))
     return _checked(_found(folder.resolve(), start, notebook, executed, index))
+
+
+def candidates(folder: Path) -> Iterator[Path]:
+    """The files that are looked for where nothing was named, the first first."""
+    for above in (folder, *folder.parents):
+        yield from (above / name for name in _PROJECT_FILES)
+
+
+def includes(path: Path) -> Iterator[tuple[Path, str]]:
+    """A file of requirements and all that it includes, each with its text.
+
+    Raises RequirementError for one that cannot be read.
+    """
+    return _with_includes(path, set())
 
 
 def script_request(script: Path, index: IndexOptions | None = None) -> Request | None:
@@ -158,11 +172,9 @@ def _found(
         return _of_block(block, name, base, index)
     if start is not None and start.is_file() and (request := script_request(start, index)):
         return request
-    for above in (folder, *folder.parents):
-        for name in _PROJECT_FILES:
-            path = above / name
-            if path.is_file() and (name != "pyproject.toml" or _is_project(path)):
-                return Request((), (path,), str(path), above, None, index)
+    for path in candidates(folder):
+        if path.is_file() and (path.name != "pyproject.toml" or _is_project(path)):
+            return Request((), (path,), str(path), path.parent, None, index)
     raise RequirementError(
         f"Nothing was named to install, and there is no pyproject.toml or requirements.txt in "
         f"{folder} or above it.",
