@@ -304,6 +304,17 @@ def test_a_running_script_holds_its_environment(place: Place) -> None:
     process.communicate(timeout=PATIENCE)
 
 
+def test_a_cache_that_cannot_be_used_is_said_as_ever(place: Place) -> None:
+    place.run()
+    locks = cache(place) / "locks"
+    locks.rename(cache(place) / "moved")
+    locks.touch()
+    ran = place.ran()
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("zerostart run: The cache")
+    assert "Traceback" not in ran.stderr
+
+
 def test_no_secret_is_in_a_note(place: Place) -> None:
     place.environ["UV_INDEX"] = place.index.url.replace("://", "://me:hunter2@")
     place.run()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import subprocess
-import sys
 import threading
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from zerostart_jupyter.install import linking
+from zerostart_jupyter.install import beside, linking
 from zerostart_jupyter.install.linking import Files, Identities
+
+if TYPE_CHECKING:
+    import subprocess
 
 WORTHWHILE = 12  # wheels to link; starting Python costs as much as linking several
 
@@ -24,16 +25,8 @@ class Linker:
 
     def start(self) -> None:
         """Start the process; nobody waits for it to be ready."""
-        command = [sys.executable, "-I", "-S", linking.__file__]
         with contextlib.suppress(OSError):
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                process_group=0,  # an interrupt of the kernel is not for it
-                cwd="/",
-            )
+            self._process = beside.start([linking.__file__])
 
     def link(self, files: Files, identities: Identities | None) -> int:
         """Like `linking.link`."""

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import packing
+from zerostart_jupyter.install import beside, packing
 from zerostart_jupyter.install.environment import Environment
 from zerostart_jupyter.install.lock import Locked
 from zerostart_jupyter.install.packing import Packed
@@ -64,18 +64,10 @@ class Packer:
 
     def start(self) -> None:
         """Start the process; `pack()` does not wait for it to be ready. It is started once."""
-        command = [sys.executable, "-I", "-S", "-c", _START, json.dumps(_path())]
         with self._lock, contextlib.suppress(OSError):
             if self._closed or self._process is not None:
                 return
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                process_group=0,  # an interrupt of the kernel is not for it
-                cwd="/",
-            )
+            self._process = beside.start(["-c", _START, json.dumps(_path())])
             _widen(self._process.stdin)
             self._introduce(self._process, self._environment)
 

@@ -36,27 +36,13 @@ _asked = ""  # the key under which `status()` last found nothing
 def status(words: Sequence[str]) -> int | None:
     """The exit status of a script that was run with exactly these words before, run again; None
     if it is to be run like the first time."""
-    global _asked
-    _asked = _key(words)
-    note = _read(os.path.join(_cache(), ROOM, _asked, _NOTE))
-    if len(note) < 9 or note[0] != _SCHEMA:
+    try:
+        found = _find(words)
+    except OSError:  # the cache cannot be used: the first way says why
         return None
-    _, created, until, digest, environment, site, children, script, count, *inputs = note
-    if not count.isdecimal():
+    if found is None:
         return None
-    if not _number(created) <= time.time() < _number(until):
-        return None  # as the answer itself: a clock may have been wrong
-    from zerostart_jupyter.core.flocks import Flock
-
-    name = f".environments-{os.path.basename(environment)}"
-    held = Flock.on_file(os.path.join(_cache(), "locks", name), shared=True)
-    if held is None:
-        return None
-    if _digest(map(_state, inputs)) != digest or not _is_there(environment, children):
-        held.release()
-        return None
-    held.detach()  # for this process and its forks, until they end
-    _touch(os.path.join(environment, ".zerostart", "used"))
+    environment, site, children, script, count = found
     from zerostart_jupyter.install import entering, running
 
     entering.enter(site, os.path.join(environment, "bin"), children, whole=True)
@@ -90,10 +76,38 @@ def keep(
     digest = _digest(map(_state, inputs))
     created, until = lasts
     head = (_SCHEMA, created, until, digest, environment, site, children, script, len(words))
-    store.remove(ROOM, _asked)
+    if store.path(ROOM, _asked).exists():
+        store.remove(ROOM, _asked)
     with store.publish(ROOM, _asked, {"replay": script}) as staging:
         text = "\0".join([*map(str, head), *inputs])
         (staging / _NOTE).write_bytes(os.fsencode(text))
+
+
+def _find(words: Sequence[str]) -> tuple[str, str, str, str, str] | None:
+    """The environment, its site-packages and directory for children, the script, and how many of
+    the words are its own; the environment is held from now on."""
+    global _asked
+    _asked = _key(words)
+    note = _read(os.path.join(_cache(), ROOM, _asked, _NOTE))
+    if len(note) < 9 or note[0] != _SCHEMA:
+        return None
+    _, created, until, digest, environment, site, children, script, count, *inputs = note
+    if not count.isdecimal():
+        return None
+    if not _number(created) <= time.time() < _number(until):
+        return None  # as the answer itself: a clock may have been wrong
+    from zerostart_jupyter.core.flocks import Flock
+
+    name = f".environments-{os.path.basename(environment)}"
+    held = Flock.on_file(os.path.join(_cache(), "locks", name), shared=True)
+    if held is None:
+        return None
+    if _digest(map(_state, inputs)) != digest or not _is_there(environment, children):
+        held.release()
+        return None
+    held.detach()  # for this process and its forks, until they end
+    _touch(os.path.join(environment, ".zerostart", "used"))
+    return environment, site, children, script, count
 
 
 def _cache() -> str:
