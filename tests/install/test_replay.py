@@ -315,6 +315,28 @@ def test_a_cache_that_cannot_be_used_is_said_as_ever(place: Place) -> None:
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize("file", ["script.py", "more.txt", "requirements.txt"])
+def test_what_is_changed_while_it_is_asked_is_not_noted(file: str, place: Place) -> None:
+    """The answer is for what it was, and a note would be for what it has become."""
+    code = f"""
+import sys
+from zerostart_jupyter.cli.main import main
+import zerostart_jupyter.install.again as again
+note = again.note
+def change_first(*words):
+    with open({file!r}, "a") as opened:
+        opened.write("# changed")
+    note(*words)
+again.note = change_first
+sys.exit(main())
+"""
+    place.start("-c", code).communicate(timeout=PATIENCE)
+    command = "import sys; from zerostart_jupyter.cli.main import main; sys.exit(main())"
+    for again in (False, True):
+        out, errors = place.start("-c", command).communicate(timeout=PATIENCE)
+        assert json.loads(out)["again"] is again, errors
+
+
 def test_no_secret_is_in_a_note(place: Place) -> None:
     place.environ["UV_INDEX"] = place.index.url.replace("://", "://me:hunter2@")
     place.run()

@@ -29,7 +29,8 @@ _MARKER = "entry.json"
 _PREFIXES = ("UV_", "PIP_", "ZS_", "ZEROSTART_", "XDG_")
 _VARIABLES = ("HOME", "SSL_CERT_FILE", "SSL_CLIENT_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-_path = tuple(sys.path)  # before any environment is on it
+_began = time.time()
+_path = tuple(sys.path[1:])  # before any environment is on it; the first is of who started us
 _asked = ""  # the key under which `status()` last found nothing
 
 
@@ -65,13 +66,15 @@ def keep(
 
     `words` are the script's own; `answer` is the entry that says which wheels, valid from and
     until the seconds since the epoch that `lasts` has; `files` were read, or looked for in vain, as
-    were those that were `named`, which may be links.
+    were those that were `named`, which may be links. Where one was changed since this process
+    began, nobody knows which of the two the answer is for, and nothing is noted.
     """
-    if not _asked:
-        return
     named = [os.path.abspath(each) for each in named]
+    files = [*named, *map(os.path.abspath, files)]
+    if not _asked or any(_changed(each) >= _began for each in files):
+        return
     inputs = [f"r{each}" for each in named]
-    inputs += [f"f{each}" for each in (*named, *map(os.path.abspath, files))]
+    inputs += [f"f{each}" for each in files]
     inputs += [f"s{each}" for each in (*_path, os.path.join(answer, _MARKER)) if each]
     digest = _digest(map(_state, inputs))
     created, until = lasts
@@ -125,6 +128,15 @@ def _key(words: Sequence[str]) -> str:
     interpreter = (sys.version, sys.executable, sys.prefix, sys.base_prefix, *os.uname())
     groups = ([__version__], words, [os.getcwd()], interpreter, _path, variables)
     return _digest(os.fsencode(each) for group in groups for each in (str(len(group)), *group))
+
+
+def _changed(path: str) -> float:
+    """When a file was written, or put there; 0 if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0.0
+    return max(status.st_mtime, status.st_ctime)
 
 
 def _touch(path: str) -> None:
