@@ -12,7 +12,13 @@ from tests.install.wheels import make
 from tests.servers.index import Index
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
-from zerostart_jupyter.install import capabilities, destination, environment, installation
+from zerostart_jupyter.install import (
+    capabilities,
+    destination,
+    environment,
+    installation,
+    linking,
+)
 from zerostart_jupyter.install.inventory import inventory, prune
 
 
@@ -68,7 +74,7 @@ def test_what_is_handed_out_without_being_put_on_the_path_is_kept_too(
     assert not found.environment.exists()
 
 
-@pytest.mark.parametrize("when", ["looked up", "its files", "its scripts"])
+@pytest.mark.parametrize("when", ["looked up", "its files", "half of its files", "its scripts"])
 def test_a_wheel_that_is_pruned_while_it_is_linked_is_fetched_again(
     when: str, bring: Bring, index: Index, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +83,8 @@ def test_a_wheel_that_is_pruned_while_it_is_linked_is_fetched_again(
     first = bring("zs-i7", activate=False)  # another environment will want the wheel, too
     place = {
         "looked up": (destination.Destination, "tell"),
-        "its files": (environment.Environment, "_bring"),
+        "its files": (linking, "link"),
+        "half of its files": (linking, "link"),
         "its scripts": (environment.Environment, "_finish"),
     }[when]
     true = getattr(*place)
@@ -86,6 +93,9 @@ def test_a_wheel_that_is_pruned_while_it_is_linked_is_fetched_again(
     def pruned(*given: Any, **more: Any) -> Any:
         if left and store.path("wheels", wheel.sha256).exists():
             left.clear()
+            if when == "half of its files":
+                files, identities = given
+                assert true(files[:2], identities[:2]) == 2
             installation._leases.pop(str(first.environment)).close()
             prune(store, days=0)
             assert not store.path("wheels", wheel.sha256).exists()
