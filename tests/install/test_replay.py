@@ -154,6 +154,10 @@ def settings_file(place: Place) -> None:
     path.write_text("[global]\npre = true\n")
 
 
+def settings_folder(place: Place) -> None:
+    place.environ["XDG_CONFIG_HOME"] = str(place.folder)
+
+
 def variable(place: Place) -> None:
     place.environ["UV_PRERELEASE"] = "allow"
 
@@ -178,6 +182,7 @@ def installed(place: Place) -> None:
         (words, "1"),
         (option, "1"),
         (settings_file, "1"),
+        (settings_folder, "1"),
         (variable, "1"),
         (directory, "1"),
         (installed, "1"),
@@ -197,6 +202,12 @@ def test_what_was_changed_is_noticed(
     first, second = place.run(), place.run()
     assert (first["again"], first["version"], first["child"]) == (False, version, version)
     assert (second["again"], second["version"], second["child"]) == (True, version, version)
+
+
+def test_another_login_changes_nothing(place: Place) -> None:
+    place.run()
+    place.environ.update(XDG_SESSION_ID="c7", SHLVL="3", OLDPWD="/")
+    assert place.run()["again"]
 
 
 def test_what_lies_around_is_noticed_wherever_it_turns_up(place: Place) -> None:

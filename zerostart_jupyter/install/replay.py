@@ -26,8 +26,11 @@ ROOM = "locked"  # beside the answers
 _NOTE = "replay"
 _SCHEMA = "1"
 _MARKER = "entry.json"
-_PREFIXES = ("UV_", "PIP_", "ZS_", "ZEROSTART_", "XDG_")
-_VARIABLES = ("HOME", "SSL_CERT_FILE", "SSL_CLIENT_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PREFIXES = ("UV_", "PIP_", "ZS_", "ZEROSTART_")
+_VARIABLES = (
+    *("HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"),
+    *("SSL_CERT_FILE", "SSL_CLIENT_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
 
 _began = time.time()
 _path = tuple(sys.path[1:])  # before any environment is on it; the first is of who started us
