@@ -19,6 +19,9 @@ from tests.install.conftest import publish
 from tests.install.wheels import make
 from tests.patience import PATIENCE
 from tests.servers.index import Index
+from zerostart_jupyter.core.settings import Settings
+from zerostart_jupyter.core.store import MARKER
+from zerostart_jupyter.install import answers, replay
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -346,6 +349,37 @@ sys.exit(main())
     for again in (False, True):
         out, errors = place.start("-c", command).communicate(timeout=PATIENCE)
         assert json.loads(out)["again"] is again, errors
+
+
+def test_a_note_that_cannot_be_written_keeps_no_script_from_running(place: Place) -> None:
+    code = """
+import errno, sys
+from pathlib import Path
+from zerostart_jupyter.cli.main import main
+write = Path.write_bytes
+def full(path, data):
+    if path.name == "replay":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return write(path, data)
+Path.write_bytes = full
+sys.exit(main())
+"""
+    process = place.start("-c", code)
+    out, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert json.loads(out)["version"] == "1"
+    assert not list(cache(place).glob("locked/*/replay"))
+
+
+@pytest.mark.parametrize("given", [None, "", "/somewhere", "~/here", "there"])
+def test_what_it_does_not_import_it_says_alike(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZEROSTART_CACHE", raising=False)
+    if given is not None:
+        monkeypatch.setenv("ZEROSTART_CACHE", given)
+    assert replay._cache() == str(Settings.read().cache)
+    assert (replay.ROOM, replay._MARKER) == (answers.ROOM, MARKER)
 
 
 def test_no_secret_is_in_a_note(place: Place) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from zerostart_jupyter.core.errors import StoreError
 from zerostart_jupyter.core.settings import Settings
 from zerostart_jupyter.core.store import Store
 from zerostart_jupyter.install import answers, children, replay
@@ -33,7 +32,7 @@ def note(
     settings = Settings.read()
     if request.project or settings.system_cuda:
         return
-    with contextlib.suppress(StoreError):  # a cache that is full or read-only is good enough to run
+    with contextlib.suppress(OSError):  # a cache that is full or read-only is good enough to run
         store = Store(settings.cache)
         indexes = read_indexes(request.index)
         key = answers.request_key(request, indexes)
